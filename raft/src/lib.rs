@@ -8,6 +8,7 @@
 
 pub mod ids;
 pub mod machine;
+pub mod meta;
 pub mod replica;
 pub mod seam;
 

@@ -73,6 +73,19 @@ impl<M: Machine> Out<M> {
         self.congested.contains(&to)
     }
 
+    /// Runs a step of an inner machine that speaks the same messages, wrapping its effects.
+    pub fn within<I, R>(&mut self, step: impl FnOnce(&mut Out<I>) -> R, wrap: fn(I::Effect) -> M::Effect) -> R
+    where
+        I: Machine<Message = M::Message>,
+    {
+        let mut inner = Out::new(std::mem::take(&mut self.congested));
+        let result = step(&mut inner);
+        self.congested = inner.congested;
+        self.messages.append(&mut inner.messages);
+        self.effects.extend(inner.effects.into_iter().map(wrap));
+        result
+    }
+
     /// Queues a message for another cell. A machine never sends to itself: it applies inline.
     pub fn send(&mut self, to: CellId, message: M::Message) {
         self.messages.push((to, message));
