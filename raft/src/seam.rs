@@ -29,10 +29,13 @@ pub trait Entropy: Send + Sync + 'static {
 /// data directory and contain no `..`. Every call may fail, and a failed write or sync leaves the
 /// bytes undefined: the caller must stop using the file.
 pub trait Disk: Send + Sync + 'static {
-    /// Creates or opens a file of at least `len` bytes, zero-filled and allocated, and makes the
-    /// directory entry durable.
+    /// Makes sure that there is a file of at least `len` bytes: what is added is zeros, allocated
+    /// and durable, the directory entry too. A new file is there completely or not at all.
+    /// `StorageFull` changes nothing.
     fn create(&self, name: &str, len: u64) -> BoxFuture<'static, io::Result<()>>;
-    /// Writes at `offset` and, with `sync`, makes it durable (`fdatasync`) before it returns.
+    /// Writes at `offset` of an existing file and, with `sync`, makes all of the file durable
+    /// (`fdatasync`) before it returns; no `data` and `sync` is a sync alone. The order is fixed
+    /// by the call, not by the first poll, and a dropped future does not stop it.
     fn write(&self, name: &str, offset: u64, data: Bytes, sync: bool) -> BoxFuture<'static, io::Result<()>>;
     /// Reads up to `len` bytes; fewer at the end of the file.
     fn read(&self, name: &str, offset: u64, len: u64) -> BoxFuture<'static, io::Result<Vec<u8>>>;
@@ -44,7 +47,7 @@ pub trait Disk: Send + Sync + 'static {
     fn rename(&self, from: &str, to: &str) -> BoxFuture<'static, io::Result<()>>;
     /// Removes a file; durable when it returns. Absent is fine.
     fn remove(&self, name: &str) -> BoxFuture<'static, io::Result<()>>;
-    /// Names of the files directly in `dir` ("" for the root), sorted.
+    /// Names of the files directly in `dir` ("" for the root), sorted; none if there is no `dir`.
     fn list(&self, dir: &str) -> BoxFuture<'static, io::Result<Vec<String>>>;
     /// How many `fdatasync`-like calls were made so far (for metrics).
     fn syncs(&self) -> u64;
