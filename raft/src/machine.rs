@@ -24,7 +24,7 @@ pub trait Machine: Sized + Send + 'static {
     /// What travels to another cell.
     type Message: Serialize + DeserializeOwned + Debug + Send + 'static;
     /// What others may want to know (feeds, waiting clients): plain data, the same on every replica.
-    type Effect: Debug + Send + 'static;
+    type Effect: Debug + Send + Sync + 'static;
     /// A cheap copy of the state that applies no longer touch; serialised while applies go on.
     type Frozen: Send + 'static;
 

@@ -308,6 +308,11 @@ impl<M: Machine> Replica<M> {
         Ack { by: self.id, through: inbox.watermark, hash: inbox.hash }
     }
 
+    /// How far `to` has acknowledged this cell's messages, by committed entries here.
+    pub fn acknowledged(&self, to: CellId) -> u64 {
+        self.out.get(&to).map_or(0, Outbox::acked)
+    }
+
     /// Per peer: (acknowledged by it, last sent to it, watermark from it), for status and oracles.
     pub fn streams(&self) -> BTreeMap<CellId, (u64, u64, u64)> {
         let mut streams: BTreeMap<CellId, (u64, u64, u64)> = BTreeMap::new();

@@ -1,0 +1,296 @@
+//! Requests, replies and their gathering: many small messages to one peer become one frame.
+//!
+//! Messages are written into a buffer per peer and class; [`Mesh::flush`], called once per turn of
+//! the node's scheduler, sends each buffer as one frame. So the appends of all groups to a peer
+//! travel together, and all their replies too. What must never live here: what a message means
+//! ([`crate::consensus`], [`crate::pump`], [`crate::host`] know), and sockets ([`crate::seam`]).
+
+mod frame;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot};
+
+pub(crate) use frame::Kind;
+use frame::{Header, Messages};
+
+use crate::{
+    host::MeshStatus,
+    ids::NodeId,
+    seam::{Class, Transport},
+};
+
+/// A buffer is sent without waiting for the end of the turn when it has grown to this.
+const FULL_FRAME: usize = 1 << 20;
+
+/// A request had no answer, and never will.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// It was not sent: no connection.
+    NotConnected,
+    /// It was not sent: too many are under way.
+    Busy,
+    /// It may have arrived: the connection broke.
+    Broken,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Lost::NotConnected => "not connected",
+            Lost::Busy => "too many requests under way",
+            Lost::Broken => "the connection broke",
+        })
+    }
+}
+
+impl std::error::Error for Lost {}
+
+type Done = Box<dyn FnOnce(Result<Bytes, Lost>) + Send>;
+
+/// A request under way.
+pub(crate) struct Call {
+    mesh: Arc<Mesh>,
+    to: NodeId,
+    id: u64,
+    answer: oneshot::Receiver<Result<Bytes, Lost>>,
+}
+
+impl Future for Call {
+    type Output = Result<Bytes, Lost>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.answer).poll(cx).map(|answer| answer.unwrap_or(Err(Lost::Broken)))
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.mesh.forget(self.to, self.id);
+    }
+}
+
+/// What another node asks of this one.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub from: NodeId,
+    pub kind: Kind,
+    pub group: u16,
+    pub body: Bytes,
+    pub reply: ReplyTo,
+}
+
+/// Where an answer goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReplyTo {
+    to: NodeId,
+    kind: Kind,
+    group: u16,
+    id: u64,
+}
+
+#[derive(Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    messages: u64,
+    /// Requests in the buffer, to be failed if the transport does not take the frame.
+    requests: Vec<u64>,
+}
+
+#[derive(Default)]
+struct Peer {
+    buffers: [Buffer; Class::ALL.len()],
+    pending: BTreeMap<u64, Done>,
+}
+
+#[derive(Default)]
+struct Inner {
+    peers: BTreeMap<NodeId, Peer>,
+    next: u64,
+    stats: MeshStatus,
+}
+
+/// One node's messages to its peers.
+pub(crate) struct Mesh {
+    net: Arc<dyn Transport>,
+    wake: Arc<Notify>,
+    max_pending: usize,
+    inner: Mutex<Inner>,
+}
+
+impl fmt::Debug for Mesh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mesh").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+impl Mesh {
+    /// `wake` is notified when there is something to [`flush`](Self::flush). `life` is a random
+    /// number of this life of the node: a peer's late answer to a request of the life before must
+    /// not be taken for the answer to one of this life.
+    pub fn new(net: Arc<dyn Transport>, wake: Arc<Notify>, max_pending: usize, life: u64) -> Self {
+        let inner = Inner { next: life >> 1, ..Inner::default() };
+        Self { net, wake, max_pending, inner: Mutex::new(inner) }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no code that holds this lock panics")
+    }
+
+    /// Asks `to`; `done` is called exactly once, perhaps at once. Returns a number to
+    /// [`forget`](Self::forget) the request by.
+    pub fn request(
+        &self,
+        to: NodeId,
+        kind: Kind,
+        group: u16,
+        write: impl FnOnce(&mut Vec<u8>),
+        done: impl FnOnce(Result<Bytes, Lost>) + Send + 'static,
+    ) -> u64 {
+        if !self.net.connected(to) {
+            done(Err(Lost::NotConnected));
+            return 0;
+        }
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let peer = inner.peers.entry(to).or_default();
+        if peer.pending.len() >= self.max_pending {
+            drop(guard);
+            done(Err(Lost::Busy));
+            return 0;
+        }
+        inner.next += 1;
+        let id = inner.next;
+        peer.pending.insert(id, Box::new(done));
+        let buffer = &mut peer.buffers[kind.class() as usize];
+        buffer.requests.push(id);
+        let full = append(buffer, Header { kind, reply: false, group, id }, write);
+        let failed = if full { send(&*self.net, to, kind.class(), peer, &mut inner.stats) } else { Vec::new() };
+        drop(guard);
+        self.wake.notify_one();
+        fail(failed, Lost::NotConnected);
+        id
+    }
+
+    /// Gives up waiting for an answer: `done` is dropped without being called.
+    pub fn forget(&self, to: NodeId, id: u64) {
+        let done = self.lock().peers.get_mut(&to).and_then(|peer| peer.pending.remove(&id));
+        drop(done);
+    }
+
+    /// Asks `to` and waits. Dropping what is returned gives up.
+    pub fn call(self: &Arc<Self>, to: NodeId, kind: Kind, group: u16, write: impl FnOnce(&mut Vec<u8>)) -> Call {
+        let (tx, answer) = oneshot::channel();
+        let id = self.request(to, kind, group, write, move |result| {
+            // The caller may have given up.
+            let _ = tx.send(result);
+        });
+        Call { mesh: self.clone(), to, id, answer }
+    }
+
+    pub fn reply(&self, to: ReplyTo, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let peer = inner.peers.entry(to.to).or_default();
+        let class = to.kind.class();
+        let header = Header { kind: to.kind, reply: true, group: to.group, id: to.id };
+        let full = append(&mut peer.buffers[class as usize], header, write);
+        let failed = if full { send(&*self.net, to.to, class, peer, &mut inner.stats) } else { Vec::new() };
+        drop(guard);
+        self.wake.notify_one();
+        fail(failed, Lost::NotConnected);
+    }
+
+    /// Sends what has gathered, one frame per peer and class.
+    pub fn flush(&self) {
+        let mut failed = Vec::new();
+        {
+            let mut guard = self.lock();
+            let inner = &mut *guard;
+            for (to, peer) in &mut inner.peers {
+                for class in Class::ALL {
+                    if !peer.buffers[class as usize].bytes.is_empty() {
+                        failed.append(&mut send(&*self.net, *to, class, peer, &mut inner.stats));
+                    }
+                }
+            }
+        }
+        fail(failed, Lost::NotConnected);
+    }
+
+    /// Takes a frame apart: answers go to whoever waits, the rest to `sink`, in order.
+    pub fn receive(&self, from: NodeId, frame: Bytes, mut sink: impl FnMut(Incoming)) {
+        self.lock().stats.frames_received += 1;
+        let mut count = 0;
+        for (header, body) in Messages::of(frame) {
+            count += 1;
+            if header.reply {
+                let done = self.lock().peers.get_mut(&from).and_then(|peer| peer.pending.remove(&header.id));
+                if let Some(done) = done {
+                    done(Ok(body));
+                }
+            } else {
+                let Header { kind, group, id, .. } = header;
+                sink(Incoming { from, kind, group, body, reply: ReplyTo { to: from, kind, group, id } });
+            }
+        }
+        self.lock().stats.messages_received += count;
+    }
+
+    /// The connection to `peer` is gone: nobody waits for its answers any longer.
+    pub fn disconnected(&self, peer: NodeId) {
+        let gone = self.lock().peers.remove(&peer);
+        if let Some(gone) = gone {
+            fail(gone.pending.into_values().collect(), Lost::Broken);
+        }
+    }
+
+    pub fn status(&self) -> MeshStatus {
+        let inner = self.lock();
+        let pending = inner.peers.values().map(|p| p.pending.len()).sum();
+        MeshStatus { pending, ..inner.stats }
+    }
+}
+
+/// Writes a message; true if the buffer should go out now.
+fn append(buffer: &mut Buffer, header: Header, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+    header.write(&mut buffer.bytes, write);
+    buffer.messages += 1;
+    buffer.bytes.len() >= FULL_FRAME
+}
+
+/// Sends a buffer; the requests that were lost with it.
+fn send(net: &dyn Transport, to: NodeId, class: Class, peer: &mut Peer, stats: &mut MeshStatus) -> Vec<Done> {
+    let buffer = &mut peer.buffers[class as usize];
+    let bytes = Bytes::from(mem::take(&mut buffer.bytes));
+    let messages = mem::take(&mut buffer.messages);
+    let len = bytes.len() as u64;
+    if net.send(to, class, bytes) {
+        buffer.requests.clear();
+        stats.frames_sent += 1;
+        stats.messages_sent += messages;
+        stats.bytes_sent += len;
+        return Vec::new();
+    }
+    stats.dropped += 1;
+    let requests = mem::take(&mut buffer.requests);
+    requests.iter().filter_map(|id| peer.pending.remove(id)).collect()
+}
+
+fn fail(lost: Vec<Done>, why: Lost) {
+    for done in lost {
+        done(Err(why));
+    }
+}
+
+#[cfg(test)]
+mod tests;

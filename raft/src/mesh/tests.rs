@@ -1,0 +1,119 @@
+use std::sync::Mutex;
+
+use super::*;
+
+#[derive(Default)]
+struct Wire {
+    sent: Mutex<Vec<(NodeId, Class, Bytes)>>,
+    down: Mutex<bool>,
+    full: Mutex<bool>,
+}
+
+impl Transport for Wire {
+    fn send(&self, to: NodeId, class: Class, frame: Bytes) -> bool {
+        if *self.full.lock().unwrap() {
+            return false;
+        }
+        self.sent.lock().unwrap().push((to, class, frame));
+        true
+    }
+
+    fn connected(&self, _to: NodeId) -> bool {
+        !*self.down.lock().unwrap()
+    }
+}
+
+fn mesh() -> (Arc<Wire>, Arc<Mesh>) {
+    let wire = Arc::new(Wire::default());
+    (wire.clone(), Arc::new(Mesh::new(wire, Arc::default(), 4, 0)))
+}
+
+type Answers = Arc<Mutex<Vec<(u16, Result<Bytes, Lost>)>>>;
+
+fn ask(mesh: &Mesh, answers: &Answers, group: u16, kind: Kind) {
+    let answers = answers.clone();
+    mesh.request(
+        NodeId(2),
+        kind,
+        group,
+        |body| body.extend_from_slice(&group.to_le_bytes()),
+        move |result| answers.lock().unwrap().push((group, result)),
+    );
+}
+
+#[test]
+fn what_gathers_in_a_turn_is_one_frame_per_class() {
+    let (wire, mesh) = mesh();
+    let answers = Answers::default();
+    ask(&mesh, &answers, 7, Kind::Append);
+    ask(&mesh, &answers, 8, Kind::Append);
+    ask(&mesh, &answers, 9, Kind::Request);
+    assert!(wire.sent.lock().unwrap().is_empty(), "nothing leaves before the flush");
+    mesh.flush();
+    mesh.flush();
+    let sent = mem::take(&mut *wire.sent.lock().unwrap());
+    assert_eq!(sent.iter().map(|s| s.1).collect::<Vec<_>>(), [Class::Raft, Class::Request]);
+
+    // The other side answers in its own order, and both answers travel together.
+    let (other_wire, other) = self::mesh();
+    let mut got = Vec::new();
+    for (_, _, frame) in &sent {
+        other.receive(NodeId(1), frame.clone(), |incoming| got.push(incoming));
+    }
+    assert_eq!(
+        got.iter().map(|i| (i.kind, i.group)).collect::<Vec<_>>(),
+        [(Kind::Append, 7), (Kind::Append, 8), (Kind::Request, 9)]
+    );
+    assert_eq!(got[1].body[..], 8u16.to_le_bytes());
+    for incoming in got.iter().rev() {
+        other.reply(incoming.reply, |body| body.push(incoming.group as u8));
+    }
+    other.flush();
+    for (_, _, frame) in other_wire.sent.lock().unwrap().iter() {
+        mesh.receive(NodeId(2), frame.clone(), |_| panic!("only answers"));
+    }
+    let order: Vec<u16> = answers.lock().unwrap().iter().map(|a| a.0).collect();
+    assert_eq!(order, [8, 7, 9]);
+    assert!(answers.lock().unwrap().iter().all(|(group, body)| body.as_ref().unwrap()[0] == *group as u8));
+    assert_eq!(mesh.status().pending, 0);
+}
+
+#[test]
+fn every_request_is_answered_whatever_happens_to_the_connection() {
+    let (wire, mesh) = mesh();
+    let answers = Answers::default();
+    ask(&mesh, &answers, 1, Kind::Append);
+    mesh.flush();
+    mesh.disconnected(NodeId(2));
+    *wire.full.lock().unwrap() = true;
+    ask(&mesh, &answers, 2, Kind::Append);
+    mesh.flush();
+    *wire.down.lock().unwrap() = true;
+    ask(&mesh, &answers, 3, Kind::Append);
+    let got: Vec<_> = answers.lock().unwrap().drain(..).collect();
+    assert_eq!(got, [(1, Err(Lost::Broken)), (2, Err(Lost::NotConnected)), (3, Err(Lost::NotConnected))]);
+    assert_eq!(mesh.status().dropped, 1);
+}
+
+#[test]
+fn requests_under_way_are_bounded_and_can_be_given_up() {
+    let (_wire, mesh) = mesh();
+    let answers = Answers::default();
+    for group in 0..4 {
+        ask(&mesh, &answers, group, Kind::Request);
+    }
+    ask(&mesh, &answers, 4, Kind::Request);
+    assert_eq!(answers.lock().unwrap().drain(..).collect::<Vec<_>>(), [(4, Err(Lost::Busy))]);
+    mesh.forget(NodeId(2), 1);
+    assert_eq!(mesh.status().pending, 3);
+    ask(&mesh, &answers, 5, Kind::Request);
+    assert_eq!(mesh.status().pending, 4);
+}
+
+#[test]
+fn a_frame_that_is_not_understood_does_no_harm() {
+    let (_wire, mesh) = mesh();
+    for frame in [vec![], vec![1; 14], vec![99; 40], [vec![1; 11], vec![255; 4], vec![0; 3]].concat()] {
+        mesh.receive(NodeId(2), frame.into(), |incoming| panic!("{incoming:?}"));
+    }
+}
