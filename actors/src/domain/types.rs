@@ -250,6 +250,7 @@ pub enum Refusal {
     WrongState,
     /// The order is no longer there to change (matched, cancelled or lapsed).
     OrderDone,
+    InvalidFactor,
 }
 
 impl Refusal {
@@ -297,6 +298,7 @@ impl Refusal {
             Refusal::ReferenceReused => "This reference was used before with another content; use a new one.",
             Refusal::WrongState => "The market is not in a state that allows this.",
             Refusal::OrderDone => "Nothing of the order is left unmatched.",
+            Refusal::InvalidFactor => "A reduction factor is at least 0 and below 100 percent.",
         }
     }
 }

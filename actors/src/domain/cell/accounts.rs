@@ -1,0 +1,145 @@
+//! Commands of a wallet that concern nothing but itself: create, deposit, withdraw, cap. Each that
+//! moves money has one effect and one answer per reference.
+
+use super::{Cell, turn::Turn};
+use crate::{
+    api::WalletReceipt,
+    domain::{
+        command::Verdict,
+        ledger::Account,
+        references::{Key, Known, Stored, content},
+        types::{AccountId, Minor, Reference, Refusal},
+        wallet::{LineKind, MAX_BALANCE, MAX_NAME},
+    },
+};
+
+/// Account numbers fit into the integers of every client.
+const MAX_ACCOUNT: u64 = (1 << 53) - 1;
+
+/// Keeps one reference's calls of different kinds apart.
+#[derive(serde::Serialize)]
+enum Call {
+    Deposit(Minor),
+    Withdraw(Minor),
+    Cap(Option<Minor>),
+}
+
+impl Cell {
+    pub(super) fn create_account(&mut self, account: AccountId, name: &str) -> Result<Verdict, Refusal> {
+        if !self.holds_wallet(account) || account.0 == 0 || account.0 > MAX_ACCOUNT {
+            return Err(Refusal::UnknownAccount);
+        }
+        if name.len() > MAX_NAME {
+            return Err(Refusal::InvalidDefinition);
+        }
+        self.wallets.create(account, name)?;
+        Ok(Verdict::Done)
+    }
+
+    pub(super) fn deposit(
+        &mut self,
+        turn: &mut Turn<'_>,
+        account: AccountId,
+        amount: Minor,
+        reference: &Reference,
+    ) -> Result<Verdict, Refusal> {
+        let stamp = turn.stamp;
+        self.wallet_call(account, reference, &Call::Deposit(amount), amount, |cell| {
+            check_amount(amount)?;
+            let split = cell
+                .wallets
+                .change(account, |wallet| {
+                    if wallet.available() + amount > MAX_BALANCE {
+                        return Err(Refusal::InvalidAmount);
+                    }
+                    let split = wallet.credit(amount);
+                    wallet.note(stamp, LineKind::Deposit, amount, None, Some(reference));
+                    Ok(split)
+                })
+                .ok_or(Refusal::UnknownAccount)??;
+            cell.head.books.measured.external -= i128::from(amount.0);
+            turn.post(Account::External, Account::Wallet(account), split.available);
+            turn.post(Account::External, Account::Owed(account), split.owed);
+            Ok(())
+        })
+    }
+
+    pub(super) fn withdraw(
+        &mut self,
+        turn: &mut Turn<'_>,
+        account: AccountId,
+        amount: Minor,
+        reference: &Reference,
+    ) -> Result<Verdict, Refusal> {
+        let stamp = turn.stamp;
+        self.wallet_call(account, reference, &Call::Withdraw(amount), amount, |cell| {
+            check_amount(amount)?;
+            cell.wallets
+                .change(account, |wallet| {
+                    wallet.take(amount)?;
+                    wallet.note(stamp, LineKind::Withdraw, amount, None, Some(reference));
+                    Ok(())
+                })
+                .ok_or(Refusal::UnknownAccount)??;
+            cell.head.books.measured.external += i128::from(amount.0);
+            turn.post(Account::Wallet(account), Account::External, amount);
+            Ok(())
+        })
+    }
+
+    pub(super) fn set_cap(
+        &mut self,
+        account: AccountId,
+        cap: Option<Minor>,
+        reference: &Reference,
+    ) -> Result<Verdict, Refusal> {
+        self.wallet_call(account, reference, &Call::Cap(cap), cap.unwrap_or_default(), |cell| {
+            if cap.is_some_and(|cap| cap.is_negative() || cap > MAX_BALANCE) {
+                return Err(Refusal::InvalidAmount);
+            }
+            cell.wallets.change(account, |wallet| wallet.cap = cap).ok_or(Refusal::UnknownAccount)
+        })
+    }
+
+    /// Runs `act` if the reference is new, and remembers what came of it; else gives the first answer.
+    fn wallet_call(
+        &mut self,
+        account: AccountId,
+        reference: &Reference,
+        call: &Call,
+        amount: Minor,
+        act: impl FnOnce(&mut Self) -> Result<(), Refusal>,
+    ) -> Result<Verdict, Refusal> {
+        if !self.holds_wallet(account) {
+            return Err(Refusal::UnknownAccount);
+        }
+        let (key, content) = (Key::wallet(account, reference), content(call));
+        let verdict = match self.references.claim(key, content) {
+            Known::Reused => return Err(Refusal::ReferenceReused),
+            Known::Same(verdict) => verdict,
+            Known::New => {
+                let verdict = match act(self) {
+                    Err(refusal) => Stored::Refused(refusal),
+                    Ok(()) => {
+                        let available = self.wallets.get(account).map_or(Minor::ZERO, |wallet| wallet.available());
+                        Stored::Wallet { amount, available }
+                    }
+                };
+                self.references.remember(key, content, verdict.clone());
+                verdict
+            }
+        };
+        match verdict {
+            Stored::Wallet { amount, available } => {
+                Ok(Verdict::Wallet(WalletReceipt { account, reference: reference.clone(), amount, available }))
+            }
+            Stored::Refused(refusal) => Err(refusal),
+            _ => Err(Refusal::ReferenceReused),
+        }
+    }
+}
+
+/// An amount that someone asks for.
+fn check_amount(amount: Minor) -> Result<(), Refusal> {
+    if amount.is_positive() && amount <= Minor::MAX_AMOUNT { Ok(()) } else { Err(Refusal::InvalidAmount) }
+}

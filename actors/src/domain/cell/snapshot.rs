@@ -1,0 +1,77 @@
+//! A cell as bytes: what a snapshot carries, and what the state hash is taken over.
+//!
+//! ```text
+//! version u8 | head | 256 buckets of wallets | 256 buckets of references | number of markets | (id, market, funding)…
+//! ```
+//! Each part is one postcard value; the next begins where it ends. The chunks a sink gets are cut
+//! anywhere and only bounded.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::de::DeserializeOwned;
+
+use super::{Cell, Head, Slot};
+use crate::domain::{references::References, wallet::Wallets};
+
+const VERSION: u8 = 1;
+/// Largest chunk that a sink gets.
+const MAX_CHUNK: usize = 256 * 1024;
+
+impl Cell {
+    pub(super) fn write(&self, sink: &mut dyn FnMut(Vec<u8>)) {
+        let mut bounded = |bytes: Vec<u8>| {
+            if bytes.len() <= MAX_CHUNK {
+                return sink(bytes);
+            }
+            for chunk in bytes.chunks(MAX_CHUNK) {
+                sink(chunk.to_vec());
+            }
+        };
+        let plain = "a cell is plain data";
+        bounded(postcard::to_stdvec(&(VERSION, &self.head)).expect(plain));
+        self.wallets.write(&mut bounded);
+        self.references.write(&mut bounded);
+        bounded(postcard::to_stdvec(&(self.markets.len() as u64)).expect(plain));
+        for (id, slot) in &self.markets {
+            bounded(postcard::to_stdvec(&(id, &*slot.market, &*slot.funding)).expect(plain));
+        }
+    }
+
+    pub(super) fn read(&self, bytes: &[u8]) -> Result<Cell, String> {
+        let (version, mut rest) = bytes.split_first().ok_or("the snapshot is empty")?;
+        if *version != VERSION {
+            return Err(format!("the snapshot has version {version}, this program reads {VERSION}"));
+        }
+        let rest = &mut rest;
+        let head: Head = take(rest, "head")?;
+        if (head.id, head.cells) != (self.head.id, self.head.cells) {
+            return Err(format!(
+                "the snapshot is of cell {} of {}, not {} of {}",
+                head.id,
+                head.cells.count(),
+                self.head.id,
+                self.head.cells.count()
+            ));
+        }
+        let wallets = Wallets::read(rest).map_err(|e| format!("the snapshot's wallets are unreadable: {e}"))?;
+        let references =
+            References::read(rest).map_err(|e| format!("the snapshot's references are unreadable: {e}"))?;
+        let count: u64 = take(rest, "number of markets")?;
+        let mut markets = BTreeMap::new();
+        for _ in 0..count {
+            let (id, market, funding) = take(rest, "markets")?;
+            markets.insert(id, Slot { market: Arc::new(market), funding: Arc::new(funding) });
+        }
+        if !rest.is_empty() {
+            return Err(format!("the snapshot has {} bytes too many", rest.len()));
+        }
+        Ok(Cell { head, wallets, references, markets })
+    }
+}
+
+fn take<T: DeserializeOwned>(bytes: &mut &[u8], what: &str) -> Result<T, String> {
+    let (value, rest) =
+        postcard::take_from_bytes(bytes).map_err(|e| format!("the snapshot's {what} cannot be read: {e}"))?;
+    *bytes = rest;
+    Ok(value)
+}

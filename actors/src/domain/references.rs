@@ -1,0 +1,257 @@
+//! What was answered under each reference, so that the same call has one effect and one answer,
+//! however often it is sent (invariant I4).
+//!
+//! Refusals are remembered like acceptances. What is not a verdict (busy, no leader, needs funds)
+//! never comes here. Records are compact: what the retry itself says is not stored again.
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+use super::{
+    buckets::{Buckets, Keyed},
+    command::Instruction,
+    types::{AccountId, MarketId, Minor, OrderId, OrderRequest, OrderView, Reference, Refusal},
+};
+
+/// A hash of a call's content; never [`ANY_CONTENT`].
+pub fn content<T: Serialize>(call: &T) -> u64 {
+    let bytes = postcard::to_stdvec(call).expect("calls are plain data");
+    xxh3_64(&bytes).max(1)
+}
+
+/// The content of a verdict that was given before its call came (a cancel by reference).
+pub const ANY_CONTENT: u64 = 0;
+
+/// What a reference belongs to. The account stands in the clear beside the hash, so that nobody
+/// can choose references that collide with another account's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Key {
+    account: AccountId,
+    hash: u128,
+}
+
+impl Key {
+    /// Operators share one space of references.
+    const OPERATOR: AccountId = AccountId(u64::MAX);
+
+    pub fn order(instruction: &Instruction) -> Self {
+        let (reference, index) = instruction.reference();
+        Self::of_order(instruction.account(), instruction.market(), reference, index)
+    }
+
+    pub fn of_order(account: AccountId, market: MarketId, reference: &Reference, index: u16) -> Self {
+        let mut bytes = [0; 10 + Reference::MAX_LEN];
+        bytes[..8].copy_from_slice(&market.0.to_le_bytes());
+        bytes[8..10].copy_from_slice(&index.to_le_bytes());
+        let text = reference.as_str().as_bytes();
+        bytes[10..10 + text.len()].copy_from_slice(text);
+        Self { account, hash: xxh3_128(&bytes[..10 + text.len()]) }
+    }
+
+    /// No market has number 0: a wallet's references never meet its orders'.
+    pub fn wallet(account: AccountId, reference: &Reference) -> Self {
+        Self::of_order(account, MarketId(0), reference, 0)
+    }
+
+    pub fn operator(reference: &Reference) -> Self {
+        Self::wallet(Self::OPERATOR, reference)
+    }
+}
+
+impl Keyed for Key {
+    fn bucket(&self) -> usize {
+        self.hash as usize
+    }
+}
+
+/// A verdict, without what the call itself says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stored {
+    /// An order that met nothing.
+    Rested {
+        order: OrderId,
+        placed: u64,
+    },
+    /// An order that met something, or an instruction whose view the call cannot give back.
+    Accepted(Box<OrderView>),
+    Refused(Refusal),
+    /// A wallet call, with what was available right after it.
+    Wallet {
+        amount: Minor,
+        available: Minor,
+    },
+    MarketCreated(MarketId),
+    Done,
+}
+
+impl Stored {
+    pub fn order(instruction: &Instruction, outcome: &Result<OrderView, Refusal>) -> Self {
+        match (outcome, instruction) {
+            (Err(refusal), _) => Stored::Refused(*refusal),
+            (Ok(view), Instruction::Place(order)) if *view == rested(order, view.order, view.placed) => {
+                Stored::Rested { order: view.order, placed: view.placed }
+            }
+            (Ok(view), _) => Stored::Accepted(Box::new(view.clone())),
+        }
+    }
+
+    /// The first call's answer to an instruction.
+    pub fn outcome(&self, instruction: &Instruction) -> Result<OrderView, Refusal> {
+        match (self, instruction) {
+            (Stored::Rested { order, placed }, Instruction::Place(request)) => Ok(rested(request, *order, *placed)),
+            (Stored::Accepted(view), _) => Ok(OrderView::clone(view)),
+            (Stored::Refused(refusal), _) => Err(*refusal),
+            _ => Err(Refusal::ReferenceReused),
+        }
+    }
+
+    /// The order that came of it, if one did.
+    pub fn order_id(&self) -> Option<OrderId> {
+        match self {
+            Stored::Rested { order, .. } => Some(*order),
+            Stored::Accepted(view) => Some(view.order),
+            _ => None,
+        }
+    }
+}
+
+/// How an order looks right after it came to rest untouched.
+fn rested(order: &OrderRequest, id: OrderId, placed: u64) -> OrderView {
+    OrderView {
+        order: id,
+        market: order.market,
+        runner: order.runner,
+        side: order.side,
+        price: order.price,
+        size: order.size,
+        persistence: order.persistence,
+        matched: Minor::ZERO,
+        matched_value: 0,
+        remaining: order.size,
+        cancelled: Minor::ZERO,
+        lapsed: Minor::ZERO,
+        voided: Minor::ZERO,
+        placed,
+        reference: order.reference.clone(),
+        index: order.index,
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    content: u64,
+    verdict: Stored,
+}
+
+/// What is known of a reference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    New,
+    /// The same call: this was its answer.
+    Same(Stored),
+    /// Another call used it.
+    Reused,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct References {
+    records: Buckets<Key, Record>,
+}
+
+impl References {
+    pub fn known(&self, key: Key, content: u64) -> Known {
+        match self.records.get(&key) {
+            None => Known::New,
+            Some(record) if record.content == content || record.content == ANY_CONTENT => {
+                Known::Same(record.verdict.clone())
+            }
+            Some(_) => Known::Reused,
+        }
+    }
+
+    /// As [`known`](Self::known); a verdict given in advance is bound to the first content that comes.
+    pub fn claim(&mut self, key: Key, content: u64) -> Known {
+        let known = self.known(key, content);
+        if let Known::Same(verdict) = &known
+            && self.records.get(&key).is_some_and(|record| record.content == ANY_CONTENT)
+        {
+            self.records.insert(key, Record { content, verdict: verdict.clone() });
+        }
+        known
+    }
+
+    /// Whatever was answered under the key, for calls that know only the reference.
+    pub fn verdict(&self, key: Key) -> Option<&Stored> {
+        self.records.get(&key).map(|record| &record.verdict)
+    }
+
+    /// # Panics
+    /// When there already is a verdict: it would be the second effect of one reference.
+    pub fn remember(&mut self, key: Key, content: u64, verdict: Stored) {
+        let before = self.records.insert(key, Record { content, verdict });
+        assert!(before.is_none(), "I4: a second verdict under one reference");
+    }
+
+    pub fn count(&self) -> u64 {
+        self.records.count()
+    }
+
+    pub fn write(&self, sink: &mut dyn FnMut(Vec<u8>)) {
+        self.records.write(sink);
+    }
+
+    /// Takes what [`write`](Self::write) wrote off the front of `bytes`.
+    ///
+    /// # Errors
+    /// When the bytes are something else.
+    pub fn read(bytes: &mut &[u8]) -> Result<Self, postcard::Error> {
+        Ok(Self { records: Buckets::read(bytes)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(account: u64, reference: &str, index: u16) -> Key {
+        Key::of_order(AccountId(account), MarketId(7), &Reference::new(reference).unwrap(), index)
+    }
+
+    #[test]
+    fn a_reference_answers_the_same_call_and_refuses_another() {
+        let mut references = References::default();
+        let a = key(1, "a", 0);
+        assert_eq!(references.known(a, 5), Known::New);
+        references.remember(a, 5, Stored::Refused(Refusal::InsufficientFunds));
+        assert_eq!(references.known(a, 5), Known::Same(Stored::Refused(Refusal::InsufficientFunds)));
+        assert_eq!(references.known(a, 6), Known::Reused);
+        for other in [key(2, "a", 0), key(1, "b", 0), key(1, "a", 1)] {
+            assert_eq!(references.known(other, 5), Known::New);
+        }
+    }
+
+    #[test]
+    fn a_verdict_in_advance_is_bound_to_the_first_content() {
+        let mut references = References::default();
+        let a = key(1, "a", 0);
+        references.remember(a, ANY_CONTENT, Stored::Refused(Refusal::Cancelled));
+        assert_eq!(references.claim(a, 5), Known::Same(Stored::Refused(Refusal::Cancelled)));
+        assert_eq!(references.claim(a, 5), Known::Same(Stored::Refused(Refusal::Cancelled)));
+        assert_eq!(references.claim(a, 6), Known::Reused);
+    }
+
+    #[test]
+    #[should_panic(expected = "I4")]
+    fn one_reference_has_one_verdict() {
+        let mut references = References::default();
+        references.remember(key(1, "a", 0), 5, Stored::Done);
+        references.remember(key(1, "a", 0), 5, Stored::Done);
+    }
+
+    #[test]
+    fn an_accounts_calls_and_its_orders_never_share_a_key() {
+        let a = Reference::new("a").unwrap();
+        assert_ne!(Key::wallet(AccountId(1), &a), key(1, "a", 0));
+        assert_ne!(Key::wallet(AccountId(1), &a), Key::operator(&a));
+    }
+}

@@ -1,0 +1,114 @@
+//! The operator: markets come, live, and are settled again and again.
+
+use stakehold_actors::{
+    api::MarketView,
+    domain::{
+        command::{Command, Verdict},
+        types::{MarketDefinition, MarketResult, MarketStatus, Minor, RunnerDefinition, RunnerId, WinFraction},
+    },
+};
+use stakehold_raft::{CellId, ids::kind};
+
+use super::{Episode, Intent, LIVE_MARKETS};
+
+impl Episode {
+    pub(super) fn live(&mut self) {
+        if self.markets.len() < LIVE_MARKETS && self.rng.percent(60) {
+            return self.create();
+        }
+        let market = self.market();
+        let cell = CellId(market.cell().unwrap());
+        let status = self.world.cell(cell).market(market).map(|market| market.status());
+        let command = match (status, self.rng.below(10)) {
+            (Some(MarketStatus::Open), 0..4) => Command::Suspend { market },
+            (_, 4) => Command::TurnInPlay { market, bet_delay_s: 1 },
+            _ => Command::Open { market },
+        };
+        self.propose(cell, command);
+        if status == Some(MarketStatus::Open) && self.rng.percent(80) {
+            self.intents.push_front(Intent::Propose(cell, Command::Open { market }));
+        }
+    }
+
+    pub(super) fn create(&mut self) {
+        let event = *self.rng.pick(&self.events).unwrap();
+        let cell = self.world.cells.cell_of(kind::EVENT, event.0);
+        let runners = 2 + self.rng.below(3);
+        let mut cap = |chance, low, high| self.rng.percent(chance).then(|| Minor(self.rng.between(low, high)));
+        let (market_cap, event_cap) = (cap(20, 100, 1500), cap(30, 100, 2000));
+        let definition = MarketDefinition {
+            event,
+            event_name: "event".into(),
+            name: "market".into(),
+            market_type: "WIN".into(),
+            runners: (1..=runners).map(|n| RunnerDefinition { id: RunnerId(n), name: n.to_string() }).collect(),
+            winners: 1 + u16::from(self.rng.percent(30)),
+            complete: self.rng.percent(80),
+            bet_delay_s: 0,
+            min_stake: Minor(1),
+            max_stake: Minor(10_000),
+            commission_bp: 500,
+            start: self.rng.percent(50).then_some(self.now + self.rng.below(40_000)),
+            market_cap,
+            event_cap,
+        };
+        let reference = self.reference();
+        let command = Command::CreateMarket { definition: Box::new(definition), reference };
+        if let Verdict::MarketCreated(market) = self.call(cell, command) {
+            self.markets.push(market);
+            self.propose(cell, Command::Open { market });
+        }
+    }
+
+    pub(super) fn remove(&mut self) {
+        let (market, reference) = (self.market(), self.reference());
+        let factor = [2_000, 20_000, 30_000, 99_999, 100_000][self.rng.below(5) as usize];
+        let runner = RunnerId(1 + self.rng.below(4));
+        let cell = CellId(market.cell().unwrap());
+        self.call(cell, Command::RemoveRunner { market, runner, factor, reference });
+        self.intents.push_front(Intent::Propose(cell, Command::Open { market }));
+    }
+
+    pub(super) fn settle(&mut self) {
+        let (market, reference) = (self.market(), self.reference());
+        let cell = CellId(market.cell().unwrap());
+        let Some(state) = self.world.cell(cell).market(market) else { return };
+        let (version, settling) = (state.settlement(), state.settling());
+        let view = state.view();
+        let result = self.result(&view);
+        match self.rng.below(4) {
+            0..=2 if version == 0 => {}
+            _ if version == 0 => {
+                self.call(cell, Command::Settle { market, result, reference });
+            }
+            0..=1 if !settling => {
+                if self.propose(cell, Command::Finalise { market }) == Verdict::Done {
+                    self.markets.retain(|live| *live != market);
+                }
+            }
+            _ => {
+                self.call(cell, Command::Resettle { market, result, reference });
+            }
+        }
+    }
+
+    /// A result that fits the market most of the time: winners, a dead heat, or void.
+    pub(super) fn result(&mut self, view: &MarketView) -> MarketResult {
+        if self.rng.percent(15) {
+            return MarketResult::Void;
+        }
+        let live: Vec<RunnerId> = view.runners.iter().filter(|r| r.removed.is_none()).map(|r| r.runner).collect();
+        let winners = usize::from(view.definition.winners).min(live.len());
+        let heat = self.rng.percent(30) && winners > 0;
+        let first = self.rng.below(live.len().max(1) as u64) as usize;
+        let fraction = |place: usize| {
+            let place = (place + live.len() - first) % live.len();
+            let (numerator, denominator) = match heat {
+                true => (winners as u32, live.len() as u32),
+                false => (u32::from(place < winners), 1),
+            };
+            WinFraction { numerator, denominator }
+        };
+        MarketResult::Fractions(live.iter().enumerate().map(|(place, runner)| (*runner, fraction(place))).collect())
+    }
+}
