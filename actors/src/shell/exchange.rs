@@ -1,0 +1,643 @@
+//! One node's exchange. Any node answers any call: it finds the cell, asks the cell's leader
+//! (itself, or over the mesh), and retries inside the caller's deadline when leadership moves, so
+//! that a client sees a slow answer rather than an error.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use stakehold_raft::{
+    CellId, Cells, NodeId,
+    host::{Host, RequestError},
+    ids::kind,
+    meta::{MetaCommand, MetaOr, MetaVerdict},
+    seam::World,
+};
+use tokio::sync::oneshot;
+
+use super::{
+    admission::{Limits, Urgency},
+    desk::{Desk, ExchangeMachine, Landing, failure},
+    feed::MarketFeed,
+    market::MarketMessage,
+    wallet::WalletMessage,
+    wire::{Answer, Ask, Failure, decode, encode},
+};
+use crate::{
+    api::{ApiError, Call, CancelReport, PlaceReport, Principal, Request, Response},
+    domain::{
+        command::{Command, Fund, Instruction, OrderKey, Replacement, Verdict},
+        types::{AccountId, MarketId, OrderRequest, Refusal},
+    },
+};
+
+/// Between two tries at a cell whose leader is not known or has just changed.
+pub(super) const RETRY: Duration = Duration::from_millis(10);
+/// Name space of the meta cell's records that map a token's hash to a [`Principal`].
+const TOKENS: &str = "token";
+
+pub struct Exchange {
+    pub(super) world: World,
+    pub(super) host: Arc<Host<ExchangeMachine>>,
+    pub(super) cells: Cells,
+    pub(super) limits: Limits,
+    pub(super) desks: BTreeMap<CellId, Arc<Desk>>,
+    pub(super) audits: AtomicU64,
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange").field("node", &self.world.node).finish_non_exhaustive()
+    }
+}
+
+impl Exchange {
+    /// Opens the desks of all cells that have a replica here and begins to answer other nodes.
+    pub fn start(world: World, host: Arc<Host<ExchangeMachine>>, cells: Cells, limits: Limits) -> Arc<Self> {
+        let desks = cells
+            .all()
+            .filter_map(|cell| host.cell(cell))
+            .map(|group| (group.id(), Arc::new(Desk::new(group.clone(), world.clone(), limits.clone()))))
+            .collect();
+        let exchange = Arc::new(Self { world, host, cells, limits, desks, audits: AtomicU64::new(0) });
+        for desk in exchange.desks.values() {
+            tokio::spawn(desk.clone().follow());
+            tokio::spawn(desk.clone().follow_leadership());
+            tokio::spawn(desk.clone().sweep());
+        }
+        let serving = Arc::downgrade(&exchange);
+        exchange.host.serve(move |_, body, replier| {
+            if let Some(exchange) = serving.upgrade() {
+                tokio::spawn(async move { replier.reply(&exchange.answer(&body).await) });
+            }
+        });
+        exchange
+    }
+
+    /// Answers a client's call. Returns by the call's `good_until`, shortly after at the latest.
+    ///
+    /// # Errors
+    /// A refusal of the rules, or why there is no answer: see [`ApiError`].
+    pub async fn call(self: &Arc<Self>, call: Call) -> Result<Response, ApiError> {
+        permitted(&call)?;
+        match &call.request {
+            Request::ListMarkets => self.list_markets(&call).await,
+            Request::ListOrders { account, market: None } => self.list_orders(&call, *account).await,
+            Request::Status => self.status().await,
+            Request::Audit => self.audit(call.good_until).await,
+            _ => {
+                let cell = self.cell_of(&call.request)?;
+                self.at_leader(cell, call).await
+            }
+        }
+    }
+
+    /// Follows a market from this node's replica.
+    ///
+    /// # Errors
+    /// When there is no such market, or this node has no replica of its cell.
+    pub fn feed(&self, market: MarketId) -> Result<MarketFeed, ApiError> {
+        let desk = market.cell().and_then(|cell| self.desks.get(&CellId(cell)));
+        let desk = desk.ok_or(ApiError::Refused(Refusal::UnknownMarket))?;
+        desk.feeds.subscribe(desk, market)
+    }
+
+    /// Who the token with this hash belongs to, as far as this node knows.
+    pub fn principal(&self, token_hash: &[u8; 32]) -> Option<Principal> {
+        let meta = self.host.cell(CellId::META)?;
+        meta.read(|replica| {
+            let record = replica.machine().meta().record(TOKENS, token_hash)?;
+            postcard::from_bytes(&record.value).ok()
+        })
+    }
+
+    /// Remembers a token by its hash.
+    ///
+    /// # Errors
+    /// When the meta cell has no leader within the usual deadline.
+    pub async fn create_token(self: &Arc<Self>, principal: Principal, token_hash: [u8; 32]) -> Result<(), ApiError> {
+        let value = postcard::to_stdvec(&principal).expect("plain data");
+        let command = MetaCommand::Put { space: TOKENS.into(), key: token_hash.to_vec(), value, expect: None };
+        self.change_meta(command).await.map(|_| ())
+    }
+
+    /// Milliseconds since the Unix epoch by which a call without a deadline must have its answer.
+    pub fn usual_deadline(&self) -> u64 {
+        self.world.clock.now_ms() + self.limits.deadline_ms
+    }
+
+    // -- finding the leader --
+
+    fn cell_of(&self, request: &Request) -> Result<CellId, ApiError> {
+        use Request as R;
+        let of_account = |account: &AccountId| Ok(self.wallet_cell(*account));
+        let of_market = |market: &MarketId| self.market_cell(*market);
+        match request {
+            R::CreateAccount { account, .. }
+            | R::GetAccount { account }
+            | R::Deposit { account, .. }
+            | R::Withdraw { account, .. }
+            | R::SetAccountCap { account, .. }
+            | R::Statement { account, .. }
+            | R::Heartbeat { account, .. }
+            | R::CancelAll { account, market: None }
+            | R::ListOrders { account, market: None } => of_account(account),
+            R::CreateMarket { definition, .. } => Ok(self.cells.cell_of(kind::EVENT, definition.event.0)),
+            R::GetMarket { market }
+            | R::Book { market }
+            | R::OpenMarket { market }
+            | R::SuspendMarket { market }
+            | R::TurnInPlay { market, .. }
+            | R::Settle { market, .. }
+            | R::Resettle { market, .. }
+            | R::Finalise { market }
+            | R::RemoveRunner { market, .. }
+            | R::Place { market, .. }
+            | R::Cancel { market, .. }
+            | R::CancelAll { market: Some(market), .. }
+            | R::Replace { market, .. }
+            | R::SetPersistence { market, .. }
+            | R::ListOrders { market: Some(market), .. } => of_market(market),
+            R::ListMarkets | R::Status | R::Audit => Err(ApiError::Unavailable),
+        }
+    }
+
+    pub(super) fn wallet_cell(&self, account: AccountId) -> CellId {
+        self.cells.cell_of(kind::ACCOUNT, account.0)
+    }
+
+    fn market_cell(&self, market: MarketId) -> Result<CellId, ApiError> {
+        market
+            .cell()
+            .filter(|cell| *cell < self.cells.count())
+            .map(CellId)
+            .ok_or(ApiError::Refused(Refusal::UnknownMarket))
+    }
+
+    /// Asks the cell's leader, and again if leadership moves, until the deadline.
+    pub(super) async fn at_leader(self: &Arc<Self>, cell: CellId, call: Call) -> Result<Response, ApiError> {
+        let good_until = call.good_until;
+        let repeatable = repeatable(&call.request);
+        let mut hint = None;
+        loop {
+            let leader = hint.take().or_else(|| self.host.leader_of(cell));
+            let failure = match leader {
+                Some(node) if node == self.world.node => match self.serve_in_time(cell, call.clone()).await {
+                    Ok(response) => return Ok(response),
+                    Err(failure) => failure,
+                },
+                Some(node) => {
+                    let ask = Ask::Call { cell, call: call.clone() };
+                    let asked = self.ask(node, &ask, good_until);
+                    let answer = if repeatable { self.while_leading(cell, node, asked).await } else { asked.await };
+                    match answer {
+                        Ok(Answer::Response(response)) => return Ok(response),
+                        Ok(Answer::Failed(failure)) => failure,
+                        Ok(_) => Failure::Api(ApiError::Unavailable),
+                        Err(failure) => failure,
+                    }
+                }
+                None => Failure::NotLeader(None),
+            };
+            match failure {
+                Failure::NotLeader(Some(next)) if leader != Some(NodeId(next)) => hint = Some(NodeId(next)),
+                Failure::NotLeader(_) | Failure::Api(ApiError::Unavailable) => {}
+                Failure::Api(ApiError::Unknown) if repeatable => {}
+                Failure::Api(error) => return Err(error),
+            }
+            if self.world.clock.now_ms() + RETRY.as_millis() as u64 >= good_until {
+                return Err(if repeatable { ApiError::Unavailable } else { ApiError::Unknown });
+            }
+            if hint.is_none() {
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+
+    /// One question to another node. What the network did to it is told apart: `Unavailable` when
+    /// it was never sent, `Unknown` when it may have been carried out.
+    pub(super) async fn ask(&self, node: NodeId, ask: &Ask, good_until: u64) -> Result<Answer, Failure> {
+        let left = good_until.saturating_sub(self.world.clock.now_ms());
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(left);
+        match self.host.request(node, encode(ask), deadline).await {
+            Ok(body) => decode(&body).ok_or(Failure::Api(ApiError::Unavailable)),
+            Err(RequestError::NotConnected(_) | RequestError::Refused(_)) => Err(Failure::Api(ApiError::Unavailable)),
+            Err(RequestError::Busy(_)) => Err(Failure::Api(ApiError::Busy { retry_after_ms: 20 })),
+            Err(RequestError::NoAnswer(_)) => Err(Failure::Api(ApiError::Unknown)),
+        }
+    }
+
+    /// Answers another node.
+    async fn answer(self: &Arc<Self>, body: &[u8]) -> bytes::Bytes {
+        let answer = match decode(body) {
+            Some(Ask::Call { cell, call }) => {
+                self.serve_in_time(cell, call).await.map_or_else(Answer::Failed, Answer::Response)
+            }
+            Some(Ask::Fund { cell, fund, request_id }) => {
+                self.fund_here(cell, fund, request_id).await.map_or_else(Answer::Failed, |()| Answer::Funding)
+            }
+            Some(Ask::Meta(command)) => self.meta_here(command).await.map_or_else(Answer::Failed, Answer::Meta),
+            Some(Ask::Audit { cell, audit, begin }) => {
+                self.audit_here(cell, audit, begin).await.map_or_else(Answer::Failed, Answer::Audit)
+            }
+            Some(Ask::Status) => Answer::Status(self.report()),
+            None => Answer::Failed(Failure::Api(ApiError::Invalid("this node does not know that question".into()))),
+        };
+        encode(&answer)
+    }
+
+    // -- serving as the leader --
+
+    pub(super) fn desk(&self, cell: CellId) -> Result<&Arc<Desk>, Failure> {
+        self.desks.get(&cell).ok_or(Failure::NotLeader(None))
+    }
+
+    pub(super) async fn serve(self: &Arc<Self>, cell: CellId, call: Call) -> Result<Response, Failure> {
+        let desk = self.desk(cell)?;
+        let stamps = (call.request_id, call.good_until);
+        match call.request {
+            Request::Place { account, market, reference, orders } => {
+                let instructions = orders.into_iter().zip(0..).map(|(order, index)| {
+                    Instruction::Place(OrderRequest {
+                        account,
+                        market,
+                        runner: order.runner,
+                        side: order.side,
+                        price: order.price,
+                        size: order.size,
+                        persistence: order.persistence,
+                        fill_or_kill: order.fill_or_kill,
+                        min_fill: order.min_fill,
+                        post_only: order.post_only,
+                        reference: reference.clone(),
+                        index,
+                    })
+                });
+                let replies = self.execute(desk, market, instructions, stamps)?;
+                let mut reports = Vec::with_capacity(replies.len());
+                for (reply, index) in replies.into_iter().zip(0..) {
+                    let outcome = reply.await.map_err(|_| Failure::NotLeader(None))??;
+                    reports.push(PlaceReport { index, outcome });
+                }
+                Ok(Response::Placed { market, reference, reports })
+            }
+            Request::Replace { account, market, order, price, reference } => {
+                let instruction = Instruction::Replace(Replacement { account, market, order, price, reference });
+                let replies = self.execute(desk, market, [instruction], stamps)?;
+                let mut outcome = Err(Failure::NotLeader(None));
+                for reply in replies {
+                    outcome = reply.await.map_err(|_| Failure::NotLeader(None))?;
+                }
+                outcome?.map(Response::Order).map_err(refused)
+            }
+            Request::Cancel { account, market, orders } => self.cancel(desk, account, market, orders).await,
+            Request::CancelAll { account, market: Some(market) } => {
+                match self.market_command(desk, market, Command::CancelAll { account, market }).await? {
+                    Verdict::CancelledAll { orders, released } => {
+                        let funds_pending = !self.money_is_back(desk, account, released).await;
+                        let reports = orders
+                            .into_iter()
+                            .map(|(order, cancelled)| CancelReport { order: Some(order), outcome: Ok(cancelled) })
+                            .collect();
+                        Ok(Response::Cancelled { reports, funds_pending })
+                    }
+                    verdict => plain(verdict),
+                }
+            }
+            request => match self.command_for(&request) {
+                Some((Owner::Market(market), command)) => {
+                    plain_or_view(self.market_command(desk, market, command).await?, desk, Some(market))
+                }
+                Some((Owner::Wallet(account), command @ Command::CancelEverywhere { .. })) => {
+                    // Each market cancels when the word reaches it.
+                    self.wallet_command(desk, account, command).await?;
+                    Ok(Response::Cancelled { reports: Vec::new(), funds_pending: true })
+                }
+                Some((Owner::Wallet(account), command)) => {
+                    let verdict = self.wallet_command(desk, account, command).await?;
+                    if let (Verdict::Done, Request::CreateAccount { .. }) = (&verdict, &request) {
+                        return Self::look(desk, &Request::GetAccount { account });
+                    }
+                    plain_or_view(verdict, desk, None)
+                }
+                None => {
+                    desk.fresh().await?;
+                    Self::look(desk, &request)
+                }
+            },
+        }
+    }
+
+    /// The command that carries out a request which is neither an order nor a read.
+    fn command_for(&self, request: &Request) -> Option<(Owner, Command)> {
+        use Request as R;
+        Some(match request.clone() {
+            R::CreateAccount { account, name } => (Owner::Wallet(account), Command::CreateAccount { account, name }),
+            R::Deposit { account, amount, reference } => {
+                (Owner::Wallet(account), Command::Deposit { account, amount, reference })
+            }
+            R::Withdraw { account, amount, reference } => {
+                (Owner::Wallet(account), Command::Withdraw { account, amount, reference })
+            }
+            R::SetAccountCap { account, cap, reference } => {
+                (Owner::Wallet(account), Command::SetCap { account, cap, reference })
+            }
+            R::Heartbeat { account, timeout_ms } => {
+                (Owner::Wallet(account), Command::Heartbeat { account, timeout_ms })
+            }
+            R::CancelAll { account, market: None } => (Owner::Wallet(account), Command::CancelEverywhere { account }),
+            // Its number is not known yet; creation is as rare as it is brief.
+            R::CreateMarket { definition, reference } => {
+                (Owner::Market(MarketId(0)), Command::CreateMarket { definition, reference })
+            }
+            R::OpenMarket { market } => (Owner::Market(market), Command::Open { market }),
+            R::SuspendMarket { market } => (Owner::Market(market), Command::Suspend { market }),
+            R::TurnInPlay { market, bet_delay_s } => {
+                (Owner::Market(market), Command::TurnInPlay { market, bet_delay_s })
+            }
+            R::Settle { market, result, reference } => {
+                (Owner::Market(market), Command::Settle { market, result, reference })
+            }
+            R::Resettle { market, result, reference } => {
+                (Owner::Market(market), Command::Resettle { market, result, reference })
+            }
+            R::Finalise { market } => (Owner::Market(market), Command::Finalise { market }),
+            R::RemoveRunner { market, runner, factor, reference } => {
+                (Owner::Market(market), Command::RemoveRunner { market, runner, factor, reference })
+            }
+            R::SetPersistence { account, market, order, persistence } => {
+                (Owner::Market(market), Command::SetPersistence { account, market, order, persistence })
+            }
+            _ => return None,
+        })
+    }
+
+    fn execute(
+        self: &Arc<Self>,
+        desk: &Arc<Desk>,
+        market: MarketId,
+        instructions: impl IntoIterator<Item = Instruction>,
+        (request_id, good_until): (u64, u64),
+    ) -> Result<Vec<oneshot::Receiver<Landing>>, Failure> {
+        if !desk.group().is_leader() {
+            return Err(Failure::NotLeader(self.host.leader_of(desk.id).map(|NodeId(n)| n)));
+        }
+        self.room_for_orders()?;
+        instructions
+            .into_iter()
+            .map(|instruction| {
+                let permit = desk.admission.enter(Urgency::NewOrder)?;
+                let (reply, receiver) = oneshot::channel();
+                desk.to_market(market, |busy| MarketMessage::Execute {
+                    exchange: self.clone(),
+                    request_id,
+                    instruction,
+                    good_until,
+                    reply,
+                    permit,
+                    busy,
+                })?;
+                Ok(receiver)
+            })
+            .collect()
+    }
+
+    pub(super) async fn market_command(
+        &self,
+        desk: &Arc<Desk>,
+        market: MarketId,
+        command: Command,
+    ) -> Result<Verdict, Failure> {
+        let permit = desk.admission.enter(Urgency::Other)?;
+        let (reply, receiver) = oneshot::channel();
+        desk.to_market(market, |busy| MarketMessage::Command { command, reply, permit, busy })?;
+        receiver.await.map_err(|_| Failure::NotLeader(None))?
+    }
+
+    async fn wallet_command(&self, desk: &Arc<Desk>, account: AccountId, command: Command) -> Result<Verdict, Failure> {
+        let urgency = if matches!(command, Command::Fund(_)) { Urgency::NewOrder } else { Urgency::Other };
+        if urgency == Urgency::NewOrder {
+            self.room_for_orders()?;
+        }
+        let permit = desk.admission.enter(urgency)?;
+        let (reply, receiver) = oneshot::channel();
+        desk.to_wallet(account, |busy| WalletMessage { command, reply, permit, busy })?;
+        receiver.await.map_err(|_| Failure::NotLeader(None))?
+    }
+
+    async fn cancel(
+        &self,
+        desk: &Arc<Desk>,
+        account: AccountId,
+        market: MarketId,
+        orders: Vec<crate::api::CancelOrder>,
+    ) -> Result<Response, Failure> {
+        let mut reports = Vec::with_capacity(orders.len());
+        let mut money = crate::domain::types::Minor::ZERO;
+        let verdicts = futures::future::join_all(orders.into_iter().map(|order| {
+            let command =
+                Command::Cancel { account, market, which: order.which, reduction: order.reduction, in_funding: false };
+            self.market_command(desk, market, command)
+        }))
+        .await;
+        for verdict in verdicts {
+            reports.push(match verdict? {
+                Verdict::Cancelled { order, cancelled, released } => {
+                    money += released;
+                    CancelReport { order, outcome: Ok(cancelled) }
+                }
+                Verdict::Refused(refusal) => CancelReport { order: None, outcome: Err(refusal) },
+                other => unreachable!("a cancel was answered with {other:?}"),
+            });
+        }
+        let funds_pending = !self.money_is_back(desk, account, money).await;
+        Ok(Response::Cancelled { reports, funds_pending })
+    }
+
+    /// Waits, for a moment, until the wallet's cell has taken in what was released.
+    async fn money_is_back(&self, desk: &Arc<Desk>, account: AccountId, released: crate::domain::types::Minor) -> bool {
+        let wallet = self.wallet_cell(account);
+        if released == crate::domain::types::Minor::ZERO || wallet == desk.id {
+            return true;
+        }
+        let sent = desk.group().read(|replica| replica.streams().get(&wallet).map_or(0, |(_, last, _)| *last));
+        let patience = Duration::from_millis(self.limits.cancel_wait_ms);
+        tokio::time::timeout(patience, desk.group().delivered(wallet, sent)).await.is_ok_and(|delivered| delivered)
+    }
+
+    // -- money for an order --
+
+    /// Has the wallet's cell send money and order to the market's cell.
+    pub(super) async fn fund(self: &Arc<Self>, fund: Fund, request_id: u64) -> Result<(), Failure> {
+        let cell = self.wallet_cell(fund.instruction.account());
+        let good_until = fund.admission.good_until;
+        let mut hint = None;
+        loop {
+            let leader = hint.take().or_else(|| self.host.leader_of(cell));
+            let failure = match leader {
+                Some(node) if node == self.world.node => match self.fund_here(cell, fund.clone(), request_id).await {
+                    Ok(()) => return Ok(()),
+                    Err(failure) => failure,
+                },
+                Some(node) => {
+                    let ask = Ask::Fund { cell, fund: fund.clone(), request_id };
+                    match self.while_leading(cell, node, self.ask(node, &ask, good_until)).await {
+                        Ok(Answer::Funding) => return Ok(()),
+                        Ok(Answer::Failed(failure)) => failure,
+                        Ok(_) => Failure::Api(ApiError::Unavailable),
+                        Err(failure) => failure,
+                    }
+                }
+                None => Failure::NotLeader(None),
+            };
+            match failure {
+                Failure::NotLeader(Some(next)) if leader != Some(NodeId(next)) => hint = Some(NodeId(next)),
+                // Taking the money twice is harmless: what finds its reference decided returns.
+                Failure::NotLeader(_) | Failure::Api(ApiError::Unavailable | ApiError::Unknown) => {}
+                failure @ Failure::Api(_) => return Err(failure),
+            }
+            if self.world.clock.now_ms() >= good_until {
+                return Err(Failure::Api(ApiError::Unavailable));
+            }
+            if hint.is_none() {
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+
+    async fn fund_here(&self, cell: CellId, fund: Fund, request_id: u64) -> Result<(), Failure> {
+        let desk = self.desk(cell)?;
+        let OrderKey { account, market, reference, index } = fund.instruction.key();
+        match self.wallet_command(desk, account, Command::Fund(fund)).await? {
+            Verdict::Funding => {
+                tracing::debug!(request_id, %cell, %account, %market, %reference, index, "fund committed");
+                Ok(())
+            }
+            other => unreachable!("a funding was answered with {other:?}"),
+        }
+    }
+
+    // -- the meta cell --
+
+    /// Changes the meta cell, through whichever node leads it.
+    ///
+    /// # Errors
+    /// What the meta cell says, or that it has no leader within the usual deadline.
+    pub async fn change_meta(self: &Arc<Self>, command: MetaCommand) -> Result<u64, ApiError> {
+        let good_until = self.usual_deadline();
+        loop {
+            let failure = match self.host.leader_of(CellId::META) {
+                Some(node) if node == self.world.node => match self.meta_here(command.clone()).await {
+                    Ok(version) => return Ok(version),
+                    Err(failure) => failure,
+                },
+                Some(node) => match self.ask(node, &Ask::Meta(command.clone()), good_until).await {
+                    Ok(Answer::Meta(version)) => return Ok(version),
+                    Ok(Answer::Failed(failure)) => failure,
+                    Ok(_) => Failure::Api(ApiError::Unavailable),
+                    Err(failure) => failure,
+                },
+                None => Failure::NotLeader(None),
+            };
+            match failure {
+                Failure::NotLeader(_) | Failure::Api(ApiError::Unavailable | ApiError::Unknown) => {}
+                Failure::Api(error) => return Err(error),
+            }
+            if self.world.clock.now_ms() >= good_until {
+                return Err(ApiError::Unavailable);
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    async fn meta_here(&self, command: MetaCommand) -> Result<u64, Failure> {
+        let meta = self.host.cell(CellId::META).ok_or(Failure::NotLeader(None))?;
+        match meta.propose(MetaOr::Meta(command)).map_err(failure)?.await.map_err(failure)? {
+            MetaOr::Meta(MetaVerdict::Done(version)) => Ok(version),
+            MetaOr::Meta(MetaVerdict::Conflict(version)) => {
+                Err(ApiError::Invalid(format!("the record has changed: its version is {version} now")).into())
+            }
+            MetaOr::Meta(MetaVerdict::Refused(sentence)) => Err(ApiError::Invalid(sentence).into()),
+            MetaOr::Cell(_) => Err(Failure::Api(ApiError::Unavailable)),
+        }
+    }
+}
+
+enum Owner {
+    Wallet(AccountId),
+    Market(MarketId),
+}
+
+fn refused(refusal: Refusal) -> Failure {
+    Failure::Api(ApiError::Refused(refusal))
+}
+
+/// The answer that says no more than the verdict.
+fn plain(verdict: Verdict) -> Result<Response, Failure> {
+    match verdict {
+        Verdict::Done => Ok(Response::Done),
+        Verdict::Refused(refusal) => Err(refused(refusal)),
+        Verdict::Wallet(receipt) => Ok(Response::Wallet(receipt)),
+        Verdict::Order(order) | Verdict::Accepted(order) => Ok(Response::Order(order)),
+        other => unreachable!("a plain command was answered with {other:?}"),
+    }
+}
+
+/// After a change of a market, the answer shows the market.
+fn plain_or_view(verdict: Verdict, desk: &Desk, market: Option<MarketId>) -> Result<Response, Failure> {
+    let market = match verdict {
+        Verdict::MarketCreated(market) => market,
+        Verdict::Done => match market {
+            Some(market) => market,
+            None => return Ok(Response::Done),
+        },
+        verdict => return plain(verdict),
+    };
+    desk.read(|cell| cell.market_view(market))
+        .map(|view| Response::Market(Box::new(view)))
+        .ok_or(refused(Refusal::UnknownMarket))
+}
+
+/// Whether asking again cannot do more than asking once.
+fn repeatable(request: &Request) -> bool {
+    match request {
+        Request::Cancel { orders, .. } => orders.iter().all(|order| order.reduction.is_none()),
+        _ => true,
+    }
+}
+
+/// An account sees and touches only its own; only an operator runs markets and money.
+fn permitted(call: &Call) -> Result<(), ApiError> {
+    use Request as R;
+    let Principal::Account(own) = call.principal else { return Ok(()) };
+    let allowed = match &call.request {
+        R::GetAccount { account }
+        | R::Statement { account, .. }
+        | R::Heartbeat { account, .. }
+        | R::Place { account, .. }
+        | R::Cancel { account, .. }
+        | R::CancelAll { account, .. }
+        | R::Replace { account, .. }
+        | R::SetPersistence { account, .. }
+        | R::ListOrders { account, .. } => *account == own,
+        R::ListMarkets | R::GetMarket { .. } | R::Book { .. } => true,
+        R::CreateAccount { .. }
+        | R::Deposit { .. }
+        | R::Withdraw { .. }
+        | R::SetAccountCap { .. }
+        | R::CreateMarket { .. }
+        | R::OpenMarket { .. }
+        | R::SuspendMarket { .. }
+        | R::TurnInPlay { .. }
+        | R::Settle { .. }
+        | R::Resettle { .. }
+        | R::Finalise { .. }
+        | R::RemoveRunner { .. }
+        | R::Status
+        | R::Audit => false,
+    };
+    if allowed { Ok(()) } else { Err(ApiError::Forbidden) }
+}

@@ -1,0 +1,67 @@
+//! How long anybody waits: for a leader that may be dead, and for a cell that may have no quorum.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use stakehold_raft::{CellId, NodeId};
+
+use super::{
+    exchange::{Exchange, RETRY},
+    wire::{Answer, Failure},
+};
+use crate::api::{ApiError, Call, Request, Response};
+
+/// Past its deadline a call may still get the answer that the deadline itself has brought about.
+const GRACE_MS: u64 = 600;
+/// When to try again on a full disk.
+const FULL_RETRY_MS: u64 = 1_000;
+
+impl Exchange {
+    /// On a full disk what is left of it is for cancels, settlement and money that is on its way.
+    pub(super) fn room_for_orders(&self) -> Result<(), Failure> {
+        if self.host.disk_is_full() {
+            Err(Failure::Api(ApiError::Busy { retry_after_ms: FULL_RETRY_MS }))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Serves a call as the leader, and gives up when nothing can be promised any more: without a
+    /// quorum a proposal waits until there is one.
+    pub(super) async fn serve_in_time(self: &Arc<Self>, cell: CellId, call: Call) -> Result<Response, Failure> {
+        let delay_ms = match call.request {
+            Request::Place { market, .. } | Request::Replace { market, .. } => {
+                self.desk(cell)?.read(|cell| cell.market(market).map_or(0, |market| market.bet_delay_ms()))
+            }
+            _ => 0,
+        };
+        let left = call.good_until.saturating_add(delay_ms + GRACE_MS).saturating_sub(self.world.clock.now_ms());
+        let answer = tokio::time::timeout(Duration::from_millis(left), self.serve(cell, call)).await;
+        answer.unwrap_or(Err(Failure::Api(ApiError::Unknown)))
+    }
+
+    /// Waits for an answer until the cell gets another leader than `node`: that one died is known
+    /// only when its connection has been silent for a while, and elections are faster. Only for
+    /// what may be asked again, since the answer may be on its way.
+    pub(super) async fn while_leading(
+        &self,
+        cell: CellId,
+        node: NodeId,
+        answer: impl Future<Output = Result<Answer, Failure>>,
+    ) -> Result<Answer, Failure> {
+        let before = self.host.leader_of(cell);
+        let moved = async {
+            loop {
+                tokio::time::sleep(RETRY).await;
+                let now = self.host.leader_of(cell);
+                if now != before && now.is_some_and(|leader| leader != node) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            () = moved => Err(Failure::Api(ApiError::Unknown)),
+        }
+    }
+}

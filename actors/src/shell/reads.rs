@@ -1,0 +1,212 @@
+//! What can be seen of wallets and markets: one cell's views on its leader, and what has to be
+//! gathered from several cells or nodes.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use stakehold_raft::{CellId, NodeId};
+
+use super::{
+    desk::Desk,
+    exchange::Exchange,
+    wire::{Answer, Ask, CellReport, Failure, NodeReport},
+};
+use crate::{
+    api::{ApiError, Call, CellView, ClusterStatus, MarketSummary, NodeView, ReplicaView, Request, Response},
+    domain::types::{AccountId, Refusal},
+};
+
+/// How long a node may take to tell how it is, before it counts as unreachable.
+const STATUS_PATIENCE_MS: u64 = 500;
+
+impl Exchange {
+    /// Answers a read from what this leader has applied.
+    pub(super) fn look(desk: &Desk, request: &Request) -> Result<Response, Failure> {
+        let refused = |refusal| Failure::Api(ApiError::Refused(refusal));
+        desk.read(|cell| match request {
+            Request::GetAccount { account } => {
+                cell.account_view(*account).map(Response::Account).ok_or(refused(Refusal::UnknownAccount))
+            }
+            Request::Statement { account, before, limit } => cell
+                .statement(*account, *before, *limit as usize)
+                .map(|lines| Response::Statement { lines })
+                .ok_or(refused(Refusal::UnknownAccount)),
+            Request::GetMarket { market } => cell
+                .market_view(*market)
+                .map(|view| Response::Market(Box::new(view)))
+                .ok_or(refused(Refusal::UnknownMarket)),
+            Request::Book { market } => cell.book(*market).map(Response::Book).ok_or(refused(Refusal::UnknownMarket)),
+            Request::ListMarkets => Ok(Response::Markets(cell.market_summaries())),
+            Request::ListOrders { account, market: Some(market) } => {
+                Ok(Response::Orders(cell.orders_of(*account, Some(*market))))
+            }
+            _ => Err(Failure::Api(ApiError::Unavailable)),
+        })
+    }
+
+    /// The markets of all cells, by number.
+    pub(super) async fn list_markets(self: &Arc<Self>, call: &Call) -> Result<Response, ApiError> {
+        let answers =
+            futures::future::try_join_all(self.cells.all().map(|cell| self.at_leader(cell, call.clone()))).await?;
+        let mut markets: Vec<MarketSummary> = answers
+            .into_iter()
+            .flat_map(|answer| match answer {
+                Response::Markets(markets) => markets,
+                _ => Vec::new(),
+            })
+            .collect();
+        markets.sort_by_key(|market| market.market);
+        Ok(Response::Markets(markets))
+    }
+
+    /// The account's orders in every market it has entered.
+    pub(super) async fn list_orders(self: &Arc<Self>, call: &Call, account: AccountId) -> Result<Response, ApiError> {
+        let wallet = Call { request: Request::GetAccount { account }, ..call.clone() };
+        let Response::Account(view) = self.at_leader(self.wallet_cell(account), wallet).await? else {
+            return Err(ApiError::Unavailable);
+        };
+        let answers = futures::future::try_join_all(view.markets.into_iter().filter_map(|market| {
+            let request = Request::ListOrders { account, market: Some(market) };
+            let cell = CellId(market.cell()?);
+            Some(self.at_leader(cell, Call { request, ..call.clone() }))
+        }))
+        .await?;
+        let orders = answers.into_iter().flat_map(|answer| match answer {
+            Response::Orders(orders) => orders,
+            _ => Vec::new(),
+        });
+        Ok(Response::Orders(orders.collect()))
+    }
+
+    /// What this node knows of itself.
+    pub(super) fn report(&self) -> NodeReport {
+        let status = self.host.status();
+        let cells: Vec<CellReport> = status
+            .cells
+            .iter()
+            .map(|(cell, here)| CellReport {
+                cell: *cell,
+                leader: here.leader.map(|NodeId(n)| n),
+                term: here.term,
+                replica: ReplicaView {
+                    node: self.world.node.0,
+                    applied: here.applied,
+                    committed: here.committed,
+                    digest: self.digest(*cell),
+                    halted: here.halted.as_ref().map(|h| format!("at {} of term {}: {}", h.index, h.term, h.message)),
+                },
+                outbox: here.outbox.iter().map(|(to, waiting)| (*to, *waiting as u64)).collect(),
+            })
+            .collect();
+        let leads = cells.iter().filter(|cell| cell.leader == Some(self.world.node.0)).count() as u32;
+        let note = status.damaged.values().next().map(|damage| format!("{} damaged: {damage}", status.damaged.len()));
+        let node = NodeView {
+            node: self.world.node.0,
+            incarnation: self.host.cells().map(|group| group.raft_id().incarnation()).max().unwrap_or_default(),
+            reachable: true,
+            leads,
+            fsyncs: status.log.syncs,
+            log_bytes: status.log.bytes,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            note,
+        };
+        NodeReport { node, cells }
+    }
+
+    fn digest(&self, cell: CellId) -> String {
+        let Some(group) = self.host.cell(cell) else { return String::new() };
+        let digest = group.read(stakehold_raft::replica::Replica::digest);
+        digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Every node and every cell, as each node sees itself.
+    pub(super) async fn status(self: &Arc<Self>) -> Result<Response, ApiError> {
+        let nodes: Vec<NodeId> = self.host.config().members.iter().map(|member| member.node).collect();
+        let deadline = self.world.clock.now_ms() + STATUS_PATIENCE_MS;
+        let reports = futures::future::join_all(nodes.iter().map(|node| async move {
+            if *node == self.world.node {
+                return Some(self.report());
+            }
+            match self.ask(*node, &Ask::Status, deadline).await {
+                Ok(Answer::Status(report)) => Some(report),
+                _ => None,
+            }
+        }))
+        .await;
+
+        let mut views = Vec::new();
+        let mut cells: BTreeMap<CellId, CellView> = BTreeMap::new();
+        for (node, report) in nodes.iter().zip(reports) {
+            let Some(report) = report else {
+                views.push(NodeView {
+                    node: node.0,
+                    incarnation: 0,
+                    reachable: false,
+                    leads: 0,
+                    fsyncs: 0,
+                    log_bytes: 0,
+                    version: String::new(),
+                    note: Some("no answer".to_owned()),
+                });
+                continue;
+            };
+            for here in report.cells {
+                let view = cells.entry(here.cell).or_insert_with(|| CellView {
+                    cell: here.cell.to_string(),
+                    leader: None,
+                    term: 0,
+                    replicas: Vec::new(),
+                    outbox: Vec::new(),
+                });
+                if here.term > view.term || (here.term == view.term && view.leader.is_none()) {
+                    (view.term, view.leader) = (here.term, here.leader);
+                }
+                if here.leader == Some(node.0) {
+                    view.outbox = here.outbox.iter().map(|(to, waiting)| (to.to_string(), *waiting)).collect();
+                }
+                view.replicas.push(here.replica);
+            }
+            views.push(report.node);
+        }
+        let cluster = self.cluster_name();
+        Ok(Response::Status(Box::new(ClusterStatus { cluster, nodes: views, cells: cells.into_values().collect() })))
+    }
+
+    /// Whether this node has applied what it knows the meta cell to have committed. Before that, a
+    /// token that is unknown here may be a good one.
+    pub fn knows_tokens(&self) -> bool {
+        let Some(meta) = self.host.cell(CellId::META) else { return false };
+        let status = meta.status();
+        let founded = meta.read(|replica| replica.machine().meta().founding().is_some());
+        founded && status.leader.is_some() && status.applied >= status.committed
+    }
+
+    /// Whether this node can serve: it knows the tokens, and a leader for every cell.
+    ///
+    /// # Errors
+    /// A sentence naming what is missing.
+    pub fn ready(&self) -> Result<(), String> {
+        if !self.knows_tokens() {
+            return Err("the meta cell's records are not here yet".into());
+        }
+        let waiting: Vec<String> = self
+            .cells
+            .all()
+            .chain([CellId::META])
+            .filter(|cell| self.host.leader_of(*cell).is_none())
+            .map(|cell| cell.to_string())
+            .collect();
+        if waiting.is_empty() { Ok(()) } else { Err(format!("no leader yet for {}", waiting.join(", "))) }
+    }
+
+    fn cluster_name(&self) -> String {
+        let meta = self.host.cell(CellId::META);
+        meta.and_then(|group| {
+            group.read(|replica| replica.machine().meta().founding().map(|founding| founding.cluster.clone()))
+        })
+        .unwrap_or_default()
+    }
+
+    pub(super) async fn breathe(&self) {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}

@@ -1,0 +1,340 @@
+//! The exchange on Raft, three nodes in one process: bets are funded across cells, matched, settled
+//! and paid, through any node, while nodes die.
+
+mod support;
+
+use stakehold_actors::{
+    api::{
+        AccountView, ApiError, BookView, CancelOrder, NewOrder, PlaceReport, Principal, Request, Response, WhichOrder,
+    },
+    domain::types::{
+        AccountId, EventId, MarketDefinition, MarketId, MarketResult, Minor, Persistence, Reference, Refusal,
+        RunnerDefinition, RunnerId, Side, WinFraction,
+    },
+    shell::FeedEvent,
+};
+use stakehold_raft::disk::Faults;
+use support::Cluster;
+
+fn reference(text: &str) -> Reference {
+    Reference::new(text).unwrap()
+}
+
+fn definition(event: u64) -> Box<MarketDefinition> {
+    Box::new(MarketDefinition {
+        event: EventId(event),
+        event_name: "The 3.30".into(),
+        name: "To win".into(),
+        market_type: "WIN".into(),
+        runners: (1..=3).map(|id| RunnerDefinition { id: RunnerId(id), name: format!("Runner {id}") }).collect(),
+        winners: 1,
+        complete: true,
+        bet_delay_s: 0,
+        min_stake: Minor(100),
+        max_stake: Minor::MAX_AMOUNT,
+        commission_bp: 500,
+        start: None,
+        market_cap: None,
+        event_cap: None,
+    })
+}
+
+fn order(runner: u64, side: Side, price: u32, size: i64) -> NewOrder {
+    NewOrder {
+        runner: RunnerId(runner),
+        side,
+        price,
+        size: Minor(size),
+        persistence: Persistence::Lapse,
+        fill_or_kill: false,
+        min_fill: None,
+        post_only: false,
+    }
+}
+
+fn winner(runner: u64) -> MarketResult {
+    let fraction = |id| WinFraction { numerator: u32::from(id == runner), denominator: 1 };
+    MarketResult::Fractions((1..=3).map(|id| (RunnerId(id), fraction(id))).collect())
+}
+
+async fn account(cluster: &Cluster, account: u64, money: i64) -> AccountId {
+    let account = AccountId(account);
+    cluster.call(1, Request::CreateAccount { account, name: format!("account {account}") }).await.expect("created");
+    let deposit = Request::Deposit { account, amount: Minor(money), reference: reference("opening") };
+    cluster.call(2, deposit).await.expect("deposited");
+    account
+}
+
+async fn market(cluster: &Cluster, event: u64) -> MarketId {
+    let create =
+        Request::CreateMarket { definition: definition(event), reference: reference(&format!("market-{event}")) };
+    let Ok(Response::Market(view)) = cluster.call(3, create).await else { panic!("a market") };
+    let market = view.summary.market;
+    cluster.call(1, Request::OpenMarket { market }).await.expect("opens");
+    market
+}
+
+async fn place(
+    cluster: &Cluster,
+    node: u16,
+    account: AccountId,
+    market: MarketId,
+    name: &str,
+    order: NewOrder,
+) -> PlaceReport {
+    let request = Request::Place { account, market, reference: reference(name), orders: vec![order] };
+    match cluster.call(node, request).await {
+        Ok(Response::Placed { mut reports, .. }) => reports.remove(0),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn wallet(cluster: &Cluster, account: AccountId) -> AccountView {
+    match cluster.call(2, Request::GetAccount { account }).await {
+        Ok(Response::Account(view)) => view,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn book(cluster: &Cluster, node: u16, market: MarketId) -> BookView {
+    match cluster.call(node, Request::Book { market }).await {
+        Ok(Response::Book(book)) => book,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn assert_audit_is_zero(cluster: &Cluster) {
+    match cluster.call(3, Request::Audit).await {
+        Ok(Response::Audit(audit)) => {
+            assert!(audit.conserved && audit.problems.is_empty(), "{audit:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bet_is_funded_matched_settled_and_paid_across_cells() {
+    let cluster = Cluster::start(4).await;
+    let back = account(&cluster, 11, 10_000).await;
+    let lay = account(&cluster, 12, 10_000).await;
+    let market = market(&cluster, 7).await;
+
+    let rested = place(&cluster, 1, lay, market, "l1", order(1, Side::Lay, 300, 1_000)).await.outcome.expect("rests");
+    assert_eq!((rested.matched, rested.remaining), (Minor::ZERO, Minor(1_000)));
+    assert_eq!(wallet(&cluster, lay).await.available, Minor(8_000));
+    assert_eq!(book(&cluster, 2, market).await.runners[0].to_back, [(300, Minor(1_000))]);
+
+    let matched =
+        place(&cluster, 3, back, market, "b1", order(1, Side::Back, 300, 1_000)).await.outcome.expect("matches");
+    assert_eq!(matched.matched, Minor(1_000));
+    assert_eq!(wallet(&cluster, back).await.available, Minor(9_000));
+    assert_audit_is_zero(&cluster).await;
+
+    cluster.call(1, Request::SuspendMarket { market }).await.expect("suspends");
+    let settle = Request::Settle { market, result: winner(1), reference: reference("result") };
+    cluster.call(2, settle).await.expect("settles");
+    // 1000 at 3.00 wins 2000, less 5 %.
+    for _ in 0..200 {
+        if wallet(&cluster, back).await.available == Minor(11_900) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(wallet(&cluster, back).await.available, Minor(11_900));
+    assert_eq!(wallet(&cluster, lay).await.available, Minor(8_000));
+    assert_audit_is_zero(&cluster).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_reference_has_one_effect_and_one_answer_through_every_node() {
+    let cluster = Cluster::start(4).await;
+    let who = account(&cluster, 21, 5_000).await;
+    let market = market(&cluster, 8).await;
+    let first = place(&cluster, 1, who, market, "once", order(2, Side::Back, 400, 700)).await;
+    for node in 1..=3 {
+        assert_eq!(place(&cluster, node, who, market, "once", order(2, Side::Back, 400, 700)).await, first);
+    }
+    let other = place(&cluster, 2, who, market, "once", order(2, Side::Back, 400, 800)).await;
+    assert_eq!(other.outcome, Err(Refusal::ReferenceReused));
+    assert_eq!(wallet(&cluster, who).await.available, Minor(4_300));
+
+    let poor = place(&cluster, 2, who, market, "poor", order(2, Side::Back, 400, 900_000)).await;
+    assert_eq!(poor.outcome, Err(Refusal::InsufficientFunds));
+    let request = Request::Deposit { account: who, amount: Minor(1_000_000), reference: reference("later") };
+    cluster.call(1, request).await.expect("deposited");
+    let again = place(&cluster, 3, who, market, "poor", order(2, Side::Back, 400, 900_000)).await;
+    assert_eq!(again.outcome, Err(Refusal::InsufficientFunds), "a refusal is remembered");
+    assert_audit_is_zero(&cluster).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_gives_the_money_back_before_it_answers() {
+    let cluster = Cluster::start(4).await;
+    let who = account(&cluster, 31, 5_000).await;
+    let market = market(&cluster, 9).await;
+    place(&cluster, 1, who, market, "a", order(1, Side::Back, 400, 1_000)).await.outcome.expect("rests");
+    let cancel = CancelOrder { which: WhichOrder::Reference(reference("a"), 0), reduction: Some(Minor(400)) };
+    match cluster.call(2, Request::Cancel { account: who, market, orders: vec![cancel] }).await {
+        Ok(Response::Cancelled { reports, funds_pending }) => {
+            assert_eq!(reports[0].outcome, Ok(Minor(400)));
+            assert!(!funds_pending);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(wallet(&cluster, who).await.available, Minor(4_400));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_touches_only_its_own() {
+    let cluster = Cluster::start(4).await;
+    let (mine, other) = (account(&cluster, 41, 5_000).await, account(&cluster, 42, 5_000).await);
+    let market = market(&cluster, 10).await;
+    let me = Principal::Account(mine);
+    for request in [
+        Request::GetAccount { account: other },
+        Request::Deposit { account: mine, amount: Minor(1), reference: reference("x") },
+        Request::CancelAll { account: other, market: Some(market) },
+        Request::SuspendMarket { market },
+        Request::Audit,
+    ] {
+        assert_eq!(cluster.call_as(me, 1, request).await, Err(ApiError::Forbidden));
+    }
+    assert!(cluster.call_as(me, 1, Request::GetAccount { account: mine }).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_feed_from_any_replica_rebuilds_the_book() {
+    let cluster = Cluster::start(4).await;
+    let (a, b) = (account(&cluster, 51, 900_000).await, account(&cluster, 52, 900_000).await);
+    let market = market(&cluster, 11).await;
+    let leader = cluster.leader(stakehold_raft::CellId(market.cell().unwrap())).expect("a leader");
+    let follower = (1..=3).find(|node| *node != leader).unwrap();
+    let mut feed = cluster.exchange(follower).feed(market).expect("a feed");
+    let Some(FeedEvent::Image(image)) = feed.next().await else { panic!("an image first") };
+    let mut sequence = image.sequence;
+    for n in 0..60u32 {
+        let (who, side) = if n % 2 == 0 { (a, Side::Back) } else { (b, Side::Lay) };
+        let order = order(1 + u64::from(n % 3), side, 200 + 2 * (n * 7 % 11), 200 + i64::from(n));
+        place(&cluster, 1 + (n % 3) as u16, who, market, &format!("o{n}"), order).await.outcome.expect("accepted");
+    }
+    let target = book(&cluster, leader, market).await;
+    let mut last = None;
+    while sequence < target.sequence {
+        match feed.next().await {
+            Some(FeedEvent::Delta(delta)) => {
+                assert_eq!(delta.sequence, sequence + 1);
+                sequence = delta.sequence;
+                last = Some(delta);
+            }
+            Some(FeedEvent::Image(image)) => sequence = image.sequence,
+            None => panic!("the feed ended"),
+        }
+    }
+    assert!(last.is_some());
+    assert_audit_is_zero(&cluster).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_lost_or_doubled_when_leaders_die_in_the_middle() {
+    let mut cluster = Cluster::start(4).await;
+    let accounts = [
+        account(&cluster, 61, 1_000_000).await,
+        account(&cluster, 62, 1_000_000).await,
+        account(&cluster, 63, 1_000_000).await,
+    ];
+    let market = market(&cluster, 12).await;
+    let cell = stakehold_raft::CellId(market.cell().unwrap());
+    let mut answers = Vec::new();
+    for round in 0..12u32 {
+        let leader = loop {
+            match cluster.leader(cell) {
+                Some(leader) => break leader,
+                None => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            }
+        };
+        let through = (1..=3).find(|node| *node != leader).unwrap();
+        for n in 0..10u32 {
+            let who = accounts[(n % 3) as usize];
+            let side = if n % 2 == 0 { Side::Back } else { Side::Lay };
+            let order = order(1 + u64::from(n % 3), side, 200 + 2 * (n % 7), 300);
+            let name = format!("r{round}-{n}");
+            let report = place(&cluster, through, who, market, &name, order.clone()).await;
+            answers.push((who, name, order, report));
+        }
+        cluster.crash(leader).await;
+        // Asked through a survivor, every answer is the one that was given.
+        for (who, name, order, report) in answers.iter().rev().take(10) {
+            assert_eq!(&place(&cluster, through, *who, market, name, order.clone()).await, report);
+        }
+        cluster.boot(leader).await;
+    }
+    assert_audit_is_zero(&cluster).await;
+    let placed = answers.iter().filter(|(.., report)| report.outcome.is_ok()).count();
+    let mut listed = 0;
+    for who in accounts {
+        match cluster.call(1, Request::ListOrders { account: who, market: None }).await {
+            Ok(Response::Orders(orders)) => listed += orders.len(),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(listed, placed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_refuses_new_orders_and_lets_everything_else_through() {
+    let cluster = Cluster::start(4).await;
+    let ada = account(&cluster, 1, 100_000).await;
+    let market = market(&cluster, 5).await;
+    let resting = place(&cluster, 1, ada, market, "resting", order(1, Side::Back, 300, 1_000)).await;
+    let resting = resting.outcome.expect("taken").order;
+    for node in 1..=3 {
+        let disk = cluster.disk(node);
+        let used: usize = disk.names().iter().map(|name| disk.contents(name).unwrap().len()).sum();
+        disk.set_faults(Faults { capacity: Some(used as u64), ..Faults::default() });
+    }
+    // Whatever else is written fills the segments that are there.
+    let new = |n: u32| Request::Place {
+        account: ada,
+        market,
+        reference: reference(&format!("new-{n}")),
+        orders: vec![order(2, Side::Back, 300, 100)],
+    };
+    let mut written = 0;
+    let refused = loop {
+        let amount = Request::Deposit { account: ada, amount: Minor(1), reference: reference(&format!("d-{written}")) };
+        cluster.call(1, amount).await.unwrap_or_else(|error| panic!("deposit {written}: {error:?}"));
+        written += 1;
+        if written % 50 == 0
+            && let Err(error) = cluster.call(1, new(written)).await
+        {
+            break error;
+        }
+        assert!(written < 5_000, "the disk never counts as full");
+    };
+    assert!(matches!(refused, ApiError::Busy { .. }), "{refused:?}");
+
+    assert_eq!(wallet(&cluster, ada).await.owed, Minor(0), "reads are served");
+    let orders = vec![CancelOrder { which: WhichOrder::Id(resting), reduction: None }];
+    let cancel = cluster.call(2, Request::Cancel { account: ada, market, orders }).await;
+    assert!(matches!(cancel, Ok(Response::Cancelled { .. })), "{cancel:?}");
+    let settle = Request::Settle { market, result: winner(1), reference: reference("settle") };
+    cluster.call(3, settle).await.expect("settles");
+
+    for node in 1..=3 {
+        cluster.disk(node).set_faults(Faults::default());
+    }
+    let other = self::market(&cluster, 6).await;
+    for _ in 0..200 {
+        let request = Request::Place {
+            account: ada,
+            market: other,
+            reference: reference("room-again"),
+            orders: vec![order(2, Side::Back, 300, 100)],
+        };
+        if cluster.call(1, request).await.is_ok() {
+            return assert_audit_is_zero(&cluster).await;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("there is room again, and no order is taken");
+}
