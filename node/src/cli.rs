@@ -1,0 +1,94 @@
+//! The command line. Exit codes: 0 done, 1 failed, 2 the command line itself was wrong.
+//! An error is one sentence on standard error.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    commands::{
+        bench::{self, BenchArgs},
+        ctl::{self, CtlArgs},
+        dev::{self, DevArgs},
+        health::{self, HealthArgs},
+        init::{self, InitArgs},
+        replay::{self, ReplayArgs},
+        serve::{self, ServeArgs},
+    },
+    world::SystemEntropy,
+};
+
+/// Stakehold: a betting exchange that runs as a cluster of equal nodes. Any minority of them may
+/// die at any time; no acknowledged bet and no penny is lost.
+#[derive(Debug, Parser)]
+#[command(
+    name = "stakehold",
+    version,
+    max_term_width = 100,
+    after_help = "\
+A cluster of three nodes on one machine:
+  stakehold init --dir ./cluster --nodes 3
+  stakehold serve --config ./cluster/n1/node.toml     (and n2, n3, each in its own terminal)
+  stakehold health --url http://127.0.0.1:8081
+
+Exit codes: 0 done, 1 failed, 2 wrong usage."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Dev(DevArgs),
+    Init(InitArgs),
+    Serve(Box<ServeArgs>),
+    Ctl(Box<CtlArgs>),
+    Health(HealthArgs),
+    Replay(ReplayArgs),
+    Bench(BenchArgs),
+}
+
+/// Runs what the command line says.
+pub fn run() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Dev(args) => dev::run(&args),
+        Command::Init(args) => init::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Ctl(args) => return on_runtime(ctl::run(*args, &SystemEntropy)),
+        Command::Health(args) => on_runtime(health::run(&args)),
+        Command::Replay(args) => on_runtime(replay::run(&args)),
+        Command::Bench(args) => on_runtime(bench::run(&args)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            eprintln!("{sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Everything runs on one thread: a node's own work is ordered, and its clients' is not worth more.
+pub(crate) fn on_runtime<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("the system gives a runtime")
+        .block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_part_has_help() {
+        Cli::command().debug_assert();
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+        }
+    }
+}

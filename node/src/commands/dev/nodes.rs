@@ -1,0 +1,227 @@
+//! The three nodes of `dev`: founded once, each on a thread and a runtime of its own, so that one
+//! that may not go on ends alone.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    thread,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use stakehold_raft::seam::Clock;
+use tokio::{sync::oneshot, time::Instant};
+
+use super::DevArgs;
+use crate::{
+    client::{
+        Client,
+        target::{Info, KnownAccount, NodeAddress, Target},
+    },
+    commands::init::{self, InitArgs},
+    config::{Config, Override},
+    files,
+    node::Node,
+    signals::Leave,
+    world::{SystemClock, SystemEntropy},
+};
+
+const NODES: u16 = 3;
+/// How long the cluster may take until every cell has a leader.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What only `dev` keeps in the clear, readable by its owner alone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Secrets {
+    pub operator_token: String,
+}
+
+/// Makes keys and configurations at the first start; finds them at every other.
+pub fn found_once(args: &DevArgs) -> Result<Secrets, String> {
+    let path = args.data.join("secrets.json");
+    let failed = |error: std::io::Error| format!("{} cannot be used: {error}.", path.display());
+    if let Some(text) = files::read(&path).map_err(failed)? {
+        return serde_json::from_slice(&text).map_err(|e| {
+            format!("{} is damaged ({e}); move {} away to begin anew.", path.display(), args.data.display())
+        });
+    }
+    let dir = args.data.join("cluster");
+    if files::list(&dir).map_err(failed)?.is_some_and(|names| !names.is_empty()) {
+        return Err(format!(
+            "{} was made by a first start that did not finish; remove {} to begin anew.",
+            dir.display(),
+            args.data.display()
+        ));
+    }
+    files::make_dir(&args.data).map_err(failed)?;
+    let init = InitArgs {
+        dir,
+        nodes: NODES,
+        host: Ipv4Addr::LOCALHOST.to_string(),
+        listen: Ipv4Addr::LOCALHOST.into(),
+        http_port: first(args.http_port, 8081),
+        quic_port: first(args.quic_port, 9081),
+        same_ports: false,
+        sans: Vec::new(),
+        cells: args.cells,
+        tls: args.tls,
+        json: false,
+    };
+    let made = init::make(&init, SystemClock::default().now_ms(), &SystemEntropy)?;
+    let secrets = Secrets { operator_token: made.operator_token };
+    let text = serde_json::to_vec_pretty(&secrets).map_err(|e| e.to_string())?;
+    files::create(&path, &text, files::SECRET).map_err(failed)?;
+    Ok(secrets)
+}
+
+fn first(port: u16, otherwise: u16) -> u16 {
+    if port == 0 { otherwise } else { port }
+}
+
+/// Ports that nobody holds now.
+fn free_ports() -> std::io::Result<(u16, u16)> {
+    let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+    Ok((tcp, udp))
+}
+
+struct Thread {
+    id: u16,
+    http: SocketAddr,
+    quic: SocketAddr,
+    ended: oneshot::Receiver<Result<(), String>>,
+}
+
+/// The nodes while they run.
+pub struct Running {
+    threads: Vec<Thread>,
+}
+
+impl Running {
+    /// Starts all nodes; they drain when `leave` is asked.
+    pub async fn start(args: &DevArgs, leave: &Leave) -> Result<Self, String> {
+        let mut ports = BTreeMap::new();
+        for n in 1..=NODES {
+            let (tcp, udp) = free_ports().map_err(|e| format!("No free port is to be had: {e}."))?;
+            let http = if args.http_port == 0 { tcp } else { args.http_port + n - 1 };
+            let quic = if args.quic_port == 0 { udp } else { args.quic_port + n - 1 };
+            ports.insert(n, (http, quic));
+        }
+        let mut starting = Vec::new();
+        for n in 1..=NODES {
+            let config = config(args, n, &ports)?;
+            let leave = leave.clone();
+            let (started, start) = oneshot::channel();
+            let (end, ended) = oneshot::channel();
+            thread::Builder::new()
+                .name(format!("node-{n}"))
+                .spawn(move || {
+                    // Whoever listens may have given up: then there is nobody to tell.
+                    let _ = end.send(crate::cli::on_runtime(live(config, leave, started)));
+                })
+                .map_err(|e| format!("A thread for node {n} cannot be started: {e}."))?;
+            starting.push((n, start, ended));
+        }
+        let mut threads = Vec::new();
+        for (id, start, ended) in starting {
+            let (http, quic) = match start.await {
+                Ok(addresses) => addresses,
+                Err(_) => {
+                    return Err(ended.await.ok().and_then(Result::err).unwrap_or_else(|| format!("Node {id} ended.")));
+                }
+            };
+            threads.push(Thread { id, http, quic, ended });
+        }
+        Ok(Self { threads })
+    }
+
+    /// How to reach the cluster as its operator.
+    pub fn target(&self, secrets: &Secrets, args: &DevArgs) -> Result<Target, String> {
+        let info = self.info(secrets, args, Vec::new());
+        let ca = args.data.join("cluster/ca.pem");
+        let ca_pem = files::read(&ca)
+            .ok()
+            .flatten()
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .ok_or_else(|| format!("{} cannot be read.", ca.display()))?;
+        Ok(Target {
+            http: info.http,
+            quic: info.nodes.first().map(|node| node.quic.clone()),
+            token: Some(info.operator_token),
+            ca_pem: Some(ca_pem),
+            accounts: Vec::new(),
+            nodes: info.nodes,
+        })
+    }
+
+    /// What is written for scripts and for the other commands.
+    pub fn info(&self, secrets: &Secrets, args: &DevArgs, accounts: Vec<KnownAccount>) -> Info {
+        let scheme = if args.tls { "https" } else { "http" };
+        let nodes: Vec<NodeAddress> = self
+            .threads
+            .iter()
+            .map(|node| NodeAddress {
+                id: node.id,
+                http: format!("{scheme}://{}", node.http),
+                quic: node.quic.to_string(),
+            })
+            .collect();
+        let ca = args.data.join("cluster/ca.pem");
+        Info {
+            http: nodes.first().map(|node| node.http.clone()).unwrap_or_default(),
+            operator_token: secrets.operator_token.clone(),
+            accounts,
+            nodes,
+            ca: Some(std::path::absolute(&ca).unwrap_or(ca).display().to_string()),
+        }
+    }
+
+    /// Waits until the cluster answers its operator.
+    pub async fn ready(&self, client: &Client) -> Result<(), String> {
+        let begun = Instant::now();
+        loop {
+            match client.call(stakehold_actors::api::Request::ListMarkets).await {
+                Ok(_) => return Ok(()),
+                Err(error) if begun.elapsed() > PATIENCE => return Err(format!("The cluster is not ready: {error}")),
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    /// Waits until every node has stopped.
+    pub async fn end(self) -> Result<(), String> {
+        let mut result = Ok(());
+        for thread in self.threads {
+            let ended = thread.ended.await.unwrap_or_else(|_| Err(format!("Node {} ended without a word.", thread.id)));
+            result = result.and(ended);
+        }
+        result
+    }
+}
+
+async fn live(config: Config, leave: Leave, started: oneshot::Sender<(SocketAddr, SocketAddr)>) -> Result<(), String> {
+    let id = config.node;
+    let node = Node::start(config).await.map_err(|e| e.to_string())?;
+    let quic = node.quic().map_err(|e| e.to_string())?;
+    // Nobody waits when another node did not start; then `leave` follows.
+    let _ = started.send((node.http(), quic));
+    node.run(leave.asked()).await.map_err(|reason| {
+        eprintln!("Node {id} may not go on: {reason}. The others do.");
+        reason
+    })
+}
+
+fn config(args: &DevArgs, n: u16, ports: &BTreeMap<u16, (u16, u16)>) -> Result<Config, String> {
+    let set = |key: String, value: String| Override { key, value, origin: "`stakehold dev`".into() };
+    let (http, quic) = ports[&n];
+    let mut overrides = vec![
+        set("listen.http".into(), format!("127.0.0.1:{http}")),
+        set("listen.quic".into(), format!("127.0.0.1:{quic}")),
+        set("tls.http".into(), args.tls.to_string()),
+    ];
+    for (peer, (_, quic)) in ports.iter().filter(|(peer, _)| **peer != n) {
+        overrides.push(set(format!("peers.n{peer}"), format!("127.0.0.1:{quic}")));
+    }
+    let file = args.data.join(format!("cluster/n{n}/node.toml"));
+    Config::load(&file, std::iter::empty(), &overrides).map(|(config, _)| config).map_err(|e| e.to_string())
+}
