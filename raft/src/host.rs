@@ -368,9 +368,7 @@ async fn turns<M: Machine>(host: Weak<Host<M>>, turn: Arc<Turn>) {
         let Some(host) = host.upgrade() else { return };
         loop {
             let marks = turn.take_marks();
-            if marks.cells.is_empty() && marks.streams.is_empty() {
-                break;
-            }
+            let idle = marks.cells.is_empty() && marks.streams.is_empty();
             for (from, to) in marks.streams {
                 host.pump.send(from, to);
             }
@@ -379,9 +377,15 @@ async fn turns<M: Machine>(host: Weak<Host<M>>, turn: Arc<Turn>) {
                     group.propose_rounds().await;
                 }
             }
-            tokio::task::yield_now().await;
+            if !idle {
+                tokio::task::yield_now().await;
+            }
+            // Every turn, not only when nothing is left to do: under load that never comes.
+            host.mesh.flush();
+            if idle {
+                break;
+            }
         }
-        host.mesh.flush();
     }
 }
 

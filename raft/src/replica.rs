@@ -222,8 +222,10 @@ impl<M: Machine> Replica<M> {
             effects: Vec::new(),
             sent_to: BTreeSet::new(),
         };
+        // As the entry found it: an entry adds far less to a stream than the bound leaves.
+        let congested = self.congested();
         for item in batch.items {
-            let mut out = Out::new(self.congested());
+            let mut out = Out::new(congested.clone());
             // A deadline ≤ the stamp comes before the command, whatever the order in the log.
             if self.machine.next_deadline().is_some_and(|due| due <= self.stamp) {
                 self.machine.fire(self.stamp, &mut out);
