@@ -139,6 +139,19 @@ impl Cluster {
     /// # Errors
     /// When `init` fails, a port cannot be had, or a node does not become ready.
     pub async fn start(program: &Path, nodes: usize, settings: &[(&str, &str)]) -> Result<Cluster, HarnessError> {
+        Self::start_with_cells(program, nodes, None, settings).await
+    }
+
+    /// The same with another number of cells than `init` would choose.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with_cells(
+        program: &Path,
+        nodes: usize,
+        cells: Option<u16>,
+        settings: &[(&str, &str)],
+    ) -> Result<Cluster, HarnessError> {
         let directory = tempfile::Builder::new()
             .prefix("stakehold-")
             .tempdir()
@@ -146,6 +159,9 @@ impl Cluster {
         let founded = directory.path().join("cluster");
         let mut init = Command::new(program);
         init.args(["init", "--json", "--dir"]).arg(&founded).arg("--nodes").arg(nodes.to_string());
+        if let Some(cells) = cells {
+            init.arg("--cells").arg(cells.to_string());
+        }
         let output = init.output().map_err(io_error(format!("{} cannot be run", program.display())))?;
         if !output.status.success() {
             return Err(HarnessError::Init {

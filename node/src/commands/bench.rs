@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use super::replay::{embedded, progress_bar, run_number};
+use super::replay::{FEW_CELLS, embedded, progress_bar, run_number};
 use crate::{
     bench::{
         run::{Mode, Options, Target as Measured, run as measure},
@@ -57,6 +57,10 @@ pub struct BenchArgs {
     /// Start a cluster of three processes for this run alone, with fsync on.
     #[arg(long)]
     pub embedded: bool,
+    /// Cells of the embedded cluster: a power of two. Few gather more calls into each round, many
+    /// spread over more cores and nodes.
+    #[arg(long, default_value_t = FEW_CELLS)]
+    pub cells: u16,
     /// The cluster: one node's URL. Without it, STAKEHOLD_URL or what `dev` left here.
     #[arg(long, value_name = "URL", conflicts_with = "embedded")]
     pub target: Option<String>,
@@ -81,7 +85,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// A sentence with the next step.
 pub async fn run(args: &BenchArgs) -> Result<(), String> {
-    let cluster = if args.embedded { Some(Arc::new(embedded().await?)) } else { None };
+    let cluster = if args.embedded { Some(Arc::new(embedded(args.cells).await?)) } else { None };
     let target = match &cluster {
         Some(cluster) => cluster.target(),
         None => Target::discover(args.target.as_deref()).map_err(|error| error.to_string())?,

@@ -46,8 +46,8 @@ pub struct DevArgs {
     /// QUIC (UDP) port of the first node; the others' follow. 0 takes free ones.
     #[arg(long, default_value_t = 9081)]
     pub quic_port: u16,
-    /// Cells of a new cluster: a power of two.
-    #[arg(long, default_value_t = 16)]
+    /// Cells of a new cluster: a power of two. Few are right for one machine.
+    #[arg(long, default_value_t = super::replay::FEW_CELLS)]
     pub cells: u16,
     /// What to log: error, warn, info, debug, or a filter like `stakehold=debug`.
     #[arg(long, default_value = "warn", env = "STAKEHOLD_LOG_LEVEL")]
