@@ -19,9 +19,9 @@ async fn a_cluster_of_processes_reproduces_the_sample_and_keeps_every_bet() {
     let target = cluster.target();
     let exchange = Nodes::new(&target, true).unwrap();
 
-    let sample = [Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/two-races")];
-    let report = replay(exchange.clone(), 1, &sample, Speed::Max, Arc::new(Notes::default()), &|_, _| {});
-    let report = report.await.unwrap_or_else(|error| panic!("{error}"));
+    let samples = [Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/two-races")];
+    let report = replay(exchange.clone(), 1, &samples, Speed::Max, Arc::new(Notes::default()), &|_, _| {}).await;
+    let report = report.unwrap_or_else(|error| panic!("{error}"));
     assert!(report.counts.percent() >= 99.0 && report.counts.messages == 404, "{report}\n{:?}", report.notes);
     assert!(report.conserved && report.fills > 0, "{report}");
 

@@ -46,6 +46,8 @@ pub struct RunnerChange {
     pub available_to_back: Vec<(Micros, Micros)>,
     /// Unmatched backs: what layers can take.
     pub available_to_lay: Vec<(Micros, Micros)>,
+    /// There were best offers only (`batb`, `batl`): a few levels, virtual ones among them perhaps.
+    pub best_offers: bool,
     pub traded: Traded,
 }
 
@@ -117,7 +119,8 @@ impl Line {
     /// # Errors
     /// One sentence about what is wrong with it.
     pub fn parse(text: &[u8]) -> Result<Line, LineError> {
-        let text = std::str::from_utf8(text).map_err(|_| LineError("is not UTF-8 text".into()))?.trim();
+        let text = std::str::from_utf8(text).map_err(|_| LineError("is not UTF-8 text".into()))?;
+        let text = text.trim_start_matches('\u{feff}').trim();
         if text.is_empty() {
             return Ok(Line::Blank);
         }
@@ -164,6 +167,10 @@ struct RawRunnerChange<'a> {
     atl: RawLevels<'a>,
     #[serde(borrow)]
     trd: RawLevels<'a>,
+    #[serde(borrow)]
+    batb: Option<&'a RawValue>,
+    #[serde(borrow)]
+    batl: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -243,6 +250,7 @@ impl RawRunnerChange<'_> {
             handicap: number_or_zero(self.hc)?,
             available_to_back: levels(self.atb)?,
             available_to_lay: levels(self.atl)?,
+            best_offers: self.batb.is_some() || self.batl.is_some(),
             traded: match self.trd {
                 None => Traded::Unchanged,
                 Some(list) if list.is_empty() => Traded::Cleared,
@@ -299,5 +307,102 @@ impl RawRunner<'_> {
             reduction: reduction.clamp(0, 99_999) as u32,
             name: self.name,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::recording::generate::{Shape, generate};
+
+    fn message(text: &str) -> Message {
+        match Line::parse(text.as_bytes()) {
+            Ok(Line::Message(message)) => message,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_message_is_read_with_what_matters_and_without_what_does_not() {
+        let text = concat!(
+            "\u{feff}",
+            r#"{"op":"mcm","id":2,"clk":"AAA","pt":1471370159007,"ct":"SUB_IMAGE","mc":[{"id":"1.2","img":true,"tv":1.5,"#,
+            r#""rc":[{"id":7,"hc":-1.5,"atb":[[1.02,0.21]],"atl":[["3.5",1E+1]],"trd":[],"batb":[[0,2.5,7]],"ltp":2.6},"#,
+            r#"{"id":8,"trd":[[8.18,2]]},{"id":9,"atb":null}]}]}"#,
+            "\r\n"
+        );
+        let message = message(text);
+        let change = &message.changes[0];
+        assert_eq!((message.published, change.market.as_str(), change.image), (1_471_370_159_007, "1.2", true));
+        let [first, second, third] = &change.runners[..] else { panic!("three entries") };
+        let micros = |text| Micros::parse(text).unwrap();
+        assert_eq!((first.runner, first.handicap, first.best_offers), (7, micros("-1.5"), true));
+        assert_eq!(first.available_to_back, [(micros("1.02"), micros("0.21"))]);
+        assert_eq!(first.available_to_lay, [(micros("3.5"), micros("10"))]);
+        assert_eq!(first.traded, Traded::Cleared);
+        assert_eq!(second.traded, Traded::Levels(vec![(micros("8.18"), micros("2"))]));
+        assert_eq!(third, &RunnerChange { runner: 9, ..RunnerChange::default() });
+    }
+
+    #[test]
+    fn a_definition_is_read_with_defaults_for_what_is_missing() {
+        let text = r#"{"op":"mcm","pt":1,"mc":[{"id":"1","marketDefinition":{"status":"OPEN","marketBaseRate":2.5,"eventId":31,
+            "runners":[{"id":1},{"id":2,"status":"REMOVED","adjustmentFactor":20.8335},{"id":3,"status":"HIDDEN","adjustmentFactor":250}]}}]}"#;
+        let message = message(text);
+        let definition = message.changes[0].definition.as_ref().unwrap();
+        assert_eq!((definition.status, definition.betting_type.as_str()), (Status::Open, "ODDS"));
+        assert_eq!((definition.winners, definition.complete, definition.base_rate_bp), (1, true, 250));
+        assert_eq!((definition.event.as_str(), definition.price_ladder.as_ref()), ("31", None));
+        let runners: Vec<_> = definition.runners.iter().map(|entry| (entry.status, entry.reduction)).collect();
+        assert_eq!(
+            runners,
+            [(RunnerStatus::Active, 0), (RunnerStatus::Removed, 20_834), (RunnerStatus::Active, 99_999)]
+        );
+    }
+
+    #[test]
+    fn lines_that_are_no_messages_are_told_apart() {
+        assert_eq!(Line::parse(b" \r\n"), Ok(Line::Blank));
+        assert_eq!(Line::parse(br#"{"op":"status","id":1}"#), Ok(Line::Other("status".into())));
+        for (text, why) in [
+            (&b"\xff\xfe"[..], "UTF-8"),
+            (b"{", "not a message"),
+            (b"[]", "not a message"),
+            (b"{}", "op"),
+            (br#"{"op":"mcm"}"#, "publishing time"),
+            (br#"{"op":"mcm","pt":-1}"#, "not a message"),
+            (br#"{"op":"mcm","pt":1,"mc":{}}"#, "not a message"),
+            (br#"{"op":"mcm","pt":1,"mc":[{"id":1}]}"#, "not a message"),
+            (br#"{"op":"mcm","pt":1,"mc":[{"id":"1","rc":[{}]}]}"#, "id"),
+            (br#"{"op":"mcm","pt":1,"mc":[{"id":"1","rc":[{"id":1,"atb":[[1]]}]}]}"#, "not a message"),
+            (br#"{"op":"mcm","pt":1,"mc":[{"id":"1","rc":[{"id":1,"atb":[[true,1]]}]}]}"#, "number"),
+            (br#"{"op":"mcm","pt":1,"mc":[{"id":"1","rc":[{"id":1,"atb":[[1e300,1]]}]}]}"#, "too large"),
+            (br#"{"op":"mcm","pt":1,"mc":[{"id":"1","rc":[{"id":1,"atb":[[0,1]]}]}]}"#, "cannot be"),
+            (br#"{"op":"mcm","pt":1,"mc":[{"id":"1","marketDefinition":{}}]}"#, "status"),
+            (br#"{"op":"mcm","pt":1,"mc":[{"id":"1","marketDefinition":{"status":"ODD"}}]}"#, "ODD"),
+            (
+                br#"{"op":"mcm","pt":1,"mc":[{"id":"1","marketDefinition":{"status":"OPEN","runners":[{"id":1,"status":"LAME"}]}}]}"#,
+                "LAME",
+            ),
+        ] {
+            let error = Line::parse(text).unwrap_err().to_string();
+            assert!(error.contains(why), "{}: {error}", String::from_utf8_lossy(text));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_whatever_is_in_it_ends_the_program(seed in 0_u64..50, at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let mut text = Vec::new();
+            generate(Shape { seed, messages: 10, markets: 1, runners: 4 }, &mut text).unwrap();
+            let at = at.index(text.len());
+            text[at] = byte;
+            for line in text.split(|b| *b == b'\n') {
+                let _ = Line::parse(line);
+                let _ = Line::parse(&line[..line.len() / 2]);
+            }
+        }
     }
 }

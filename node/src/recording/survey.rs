@@ -47,11 +47,22 @@ pub struct MarketSurvey {
     /// A runner is removed after the market has begun.
     pub removals: bool,
     handicaps: bool,
+    /// Whether there were levels of whole ladders, and of best offers.
+    ladders: bool,
+    best_offers: bool,
 }
 
 impl Default for MarketSurvey {
     fn default() -> Self {
-        Self { definitions: None, runners: Vec::new(), unit: UNITS[0], removals: false, handicaps: false }
+        Self {
+            definitions: None,
+            runners: Vec::new(),
+            unit: UNITS[0],
+            removals: false,
+            handicaps: false,
+            ladders: false,
+            best_offers: false,
+        }
     }
 }
 
@@ -99,6 +110,8 @@ impl Survey {
             }
             for runner in &change.runners {
                 market.handicaps |= runner.handicap.0 != 0;
+                market.ladders |= !(runner.available_to_back.is_empty() && runner.available_to_lay.is_empty());
+                market.best_offers |= runner.best_offers;
                 for &(price, size) in runner.available_to_back.iter().chain(&runner.available_to_lay) {
                     market.offer(price, size);
                 }
@@ -155,6 +168,9 @@ impl MarketSurvey {
         }
         if first.market_type == "EACH_WAY" {
             return Some("it is an each-way market".into());
+        }
+        if self.best_offers && !self.ladders {
+            return Some("only its best offers were recorded (`batb`, `batl`), not its ladders (`atb`, `atl`)".into());
         }
         if self.runners.is_empty() {
             return Some("it has no runners".into());

@@ -33,16 +33,18 @@ use crate::{
     recording::book::Level,
 };
 
-/// How long the feed may take to show what has been acknowledged, and when it is asked for a fresh
-/// image before the cluster is blamed.
+/// How long the feed may take to show what has been acknowledged: longer than a cell is without a
+/// leader. Then it is asked for a fresh image, and when that does not help the cluster is blamed.
 const PATIENCE: Duration = Duration::from_secs(10);
-const PATIENCE_BEFORE_IMAGE: Duration = Duration::from_secs(2);
+const PATIENCE_FOR_IMAGE: Duration = Duration::from_secs(5);
+/// The same while the message before was not as recorded either: it is not for lack of time.
+const PATIENCE_LOST: Duration = Duration::from_secs(1);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 
 /// Messages that may wait to be checked, and changes of levels in them: a feed forgets changes
 /// that nobody fetches.
 const LAG_MESSAGES_MAX: usize = 32;
-pub const LAG_CHANGES_MAX: usize = 120;
+const LAG_CHANGES_MAX: usize = 120;
 
 const DIFFERS: &str = "the cluster's book differs from the recorded one";
 const UNSEEN: &str = "the feed skipped changes, so that the book after the message was not seen";
@@ -92,8 +94,12 @@ pub struct Checker {
     waiting: Option<Waiting>,
     /// An image has replaced deltas: states between are lost.
     skipping: bool,
+    /// The next message is already being followed: the book may be ahead of what waits.
+    ahead: bool,
     /// The book was not as recorded after the message before.
     out_of_line: bool,
+    /// And that was the cluster's fault.
+    blamed: bool,
     /// A check failed that should not have: our idea of what rests may be wrong.
     surprised: bool,
     notes: Arc<Notes>,
@@ -114,7 +120,9 @@ impl Checker {
             lag_changes: 0,
             waiting: None,
             skipping: false,
+            ahead: false,
             out_of_line: false,
+            blamed: false,
             surprised: false,
             notes,
             verdicts,
@@ -149,6 +157,7 @@ impl Checker {
     /// Puts a followed message in line, checks what can be checked now, and waits while too many
     /// are in line.
     pub async fn push(&mut self, check: Check, exchange: &dyn Exchange) {
+        self.ahead = false;
         self.lag_changes += check.levels.len();
         self.queue.push_back(check);
         // Once round without waiting: what is dropped here is safe to be dropped.
@@ -165,8 +174,10 @@ impl Checker {
         }
     }
 
-    /// Takes in what the feed says while there is nothing to do. Never ends; safe to be dropped.
-    pub async fn listen(&mut self, exchange: &dyn Exchange) {
+    /// Takes in what the feed says and checks what waits; `ahead` says that a further message is
+    /// being followed meanwhile. Never ends; safe to be dropped.
+    pub async fn listen(&mut self, exchange: &dyn Exchange, ahead: bool) {
+        self.ahead = ahead;
         loop {
             self.settle(0, exchange).await;
             if self.mirror.advance(exchange).await.is_err() {
@@ -189,13 +200,14 @@ impl Checker {
                 return self.decide(verdict);
             }
             let waiting = self.waiting.as_mut().expect("set above");
-            if self.skipping && self.queue.len() > 1 {
+            if self.skipping && (self.ahead || self.queue.len() > 1) {
                 // An image that was asked for in vain is the cluster's fault, one that came by
                 // itself the feed's.
                 let why = if waiting.asked_again { DIFFERS } else { UNSEEN };
                 return self.decide(Verdict::Unreproduced(why.into()));
             }
-            let patience = if waiting.asked_again { PATIENCE } else { PATIENCE_BEFORE_IMAGE };
+            let patience = if self.blamed { PATIENCE_LOST } else { PATIENCE };
+            let patience = if waiting.asked_again { patience + PATIENCE_FOR_IMAGE } else { patience };
             let images = self.mirror.images();
             match timeout_at(waiting.since + patience, self.mirror.advance(exchange)).await {
                 Ok(Ok(())) => self.skipping |= self.mirror.images() > images,
@@ -222,6 +234,7 @@ impl Checker {
         self.lag_changes -= check.levels.len();
         self.waiting = None;
         self.skipping &= !self.queue.is_empty();
+        self.blamed = matches!(&verdict, Verdict::Unreproduced(why) if why == DIFFERS);
         match &verdict {
             Verdict::Reproduced => {
                 if std::mem::take(&mut self.out_of_line) {

@@ -275,12 +275,11 @@ fn markets_of_other_kinds_are_named_and_skipped() {
         (r#""runners":[{"id":1,"hc":-1.5}]"#, "handicaps"),
         (r#""marketType":"EACH_WAY","runners":[{"id":1}]"#, "each-way"),
         (r#""runners":[]"#, "no runners"),
+        (r#""runners":[{"id":1}]},"rc":[{"id":1,"batb":[[0,3,1]]}],"was":{"rc":[]"#, "best offers"),
     ];
     let mut lines = Lines::default();
     for (n, (kind, _)) in kinds.iter().enumerate() {
-        let other = format!(
-            r#"{{"id":"2.{n}","marketDefinition":{{"status":"OPEN",{kind}}},"rc":[{{"id":1,"atb":[[3,1]]}}]}}"#
-        );
+        let other = format!(r#"{{"id":"2.{n}","marketDefinition":{{"status":"OPEN",{kind}}}}}"#);
         lines = lines.change(&other);
     }
     let lines = lines
@@ -289,7 +288,7 @@ fn markets_of_other_kinds_are_named_and_skipped() {
         .with(&CLOSED, "");
     let (report, _) = lines.replay();
     let file = &report.files[0];
-    assert_eq!((file.markets, file.messages_skipped, report.counts.messages, report.orders), (1, 7, 2, 1));
+    assert_eq!((file.markets, file.messages_skipped, report.counts.messages, report.orders), (1, 8, 2, 1));
     for (n, (_, named)) in kinds.iter().enumerate() {
         assert!(file.skipped[&format!("2.{n}")].contains(named), "{named}: {:?}", file.skipped);
     }
