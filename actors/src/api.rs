@@ -380,7 +380,7 @@ pub struct ReplicaView {
     pub node: u16,
     pub applied: u64,
     pub committed: u64,
-    /// Hex of the state hash at `applied`.
+    /// Hex of the state hash at `applied`; empty where the state is too large to hash in passing.
     pub digest: String,
     pub halted: Option<String>,
 }

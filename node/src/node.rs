@@ -246,6 +246,7 @@ fn host_config(config: &Config, founding: &Founding, found: bool) -> HostConfig 
     host.found = found;
     host.identity = founding.cluster.bytes();
     host.segment_bytes = config.wal.segment_bytes;
+    host.reserve_bytes = config.wal.reserve_bytes;
     host.heartbeat = Duration::from_millis(config.raft.heartbeat_ms);
     host.election =
         (Duration::from_millis(config.raft.election_min_ms), Duration::from_millis(config.raft.election_max_ms));

@@ -298,7 +298,7 @@ fn wal_config(config: &HostConfig) -> WalConfig {
     WalConfig {
         dir: config.log_dir.clone(),
         segment_bytes: config.segment_bytes,
-        reserve_bytes: config.segment_bytes,
+        reserve_bytes: config.reserve_bytes,
         ..WalConfig::new(config.identity)
     }
 }

@@ -348,6 +348,7 @@ async fn requests_reach_the_layer_above_on_another_node() {
 async fn an_idle_cell_does_not_keep_the_log_from_shrinking() {
     let mut config = Cluster::config(2, 3);
     config.segment_bytes = 256 << 10;
+    config.reserve_bytes = 256 << 10;
     let mut cluster = Cluster::start(config).await;
     cluster.commit(CellId(1), Command::Add { reference: 1, n: 7 }).await;
     for reference in 0..1_500 {

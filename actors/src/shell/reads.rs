@@ -15,6 +15,9 @@ use crate::{
     domain::types::{AccountId, Refusal},
 };
 
+/// Wallets and references above which a status leaves a cell's digest out: so many take about ten
+/// milliseconds to hash.
+const DIGEST_ENTRIES_MAX: u64 = 20_000;
 /// How long a node may take to tell how it is, before it counts as unreachable.
 const STATUS_PATIENCE_MS: u64 = 500;
 
@@ -98,7 +101,9 @@ impl Exchange {
             })
             .collect();
         let leads = cells.iter().filter(|cell| cell.leader == Some(self.world.node.0)).count() as u32;
-        let note = status.damaged.values().next().map(|damage| format!("{} damaged: {damage}", status.damaged.len()));
+        // One sentence is enough to send someone to the node's log, which has them all.
+        let told = status.damaged.iter().chain(&status.notices).next();
+        let note = told.map(|(cell, sentence)| format!("{cell}: {sentence}"));
         let node = NodeView {
             node: self.world.node.0,
             incarnation: self.host.cells().map(|group| group.raft_id().incarnation()).max().unwrap_or_default(),
@@ -112,8 +117,17 @@ impl Exchange {
         NodeReport { node, cells }
     }
 
+    /// The first bytes of the state's hash, in hexadecimal; empty where the state is so large that
+    /// hashing it would hold the node up.
     fn digest(&self, cell: CellId) -> String {
         let Some(group) = self.host.cell(cell) else { return String::new() };
+        let large = self.desks.get(&cell).is_some_and(|desk| {
+            let (wallets, _, references) = desk.read(|cell| cell.sizes());
+            wallets + references > DIGEST_ENTRIES_MAX
+        });
+        if large {
+            return String::new();
+        }
         let digest = group.read(stakehold_raft::replica::Replica::digest);
         digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }

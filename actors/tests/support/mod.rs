@@ -135,6 +135,7 @@ impl Cluster {
         config.snapshot_every = 50;
         config.keep_log = 100;
         config.segment_bytes = 1 << 20;
+        config.reserve_bytes = 1 << 20;
         let mut cluster = Self {
             board: Arc::default(),
             clock: Arc::new(TokioClock(Instant::now())),

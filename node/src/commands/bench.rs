@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use super::replay::{FEW_CELLS, embedded, progress_bar, run_number};
+use super::replay::{FEW_CELLS, embedded, progress_bar, run_number, until_asked_to_leave};
 use crate::{
     bench::{
         run::{Mode, Options, Target as Measured, run as measure},
@@ -85,6 +85,10 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// A sentence with the next step.
 pub async fn run(args: &BenchArgs) -> Result<(), String> {
+    until_asked_to_leave(bench(args)).await
+}
+
+async fn bench(args: &BenchArgs) -> Result<(), String> {
     let cluster = if args.embedded { Some(Arc::new(embedded(args.cells).await?)) } else { None };
     let target = match &cluster {
         Some(cluster) => cluster.target(),

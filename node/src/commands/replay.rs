@@ -19,6 +19,7 @@ use crate::{
         report::{Notes, Report},
         run::{Speed, run as replay},
     },
+    signals,
     world::SystemClock,
 };
 
@@ -81,6 +82,10 @@ pub async fn run(args: &ReplayArgs) -> Result<(), String> {
             .and_then(|()| output.flush())
             .map_err(|error| format!("The recording cannot be written: {error}."));
     }
+    until_asked_to_leave(replay_files(args)).await
+}
+
+async fn replay_files(args: &ReplayArgs) -> Result<(), String> {
     let cluster = if args.embedded { Some(embedded(FEW_CELLS).await?) } else { None };
     let target = match &cluster {
         Some(cluster) => cluster.target(),
@@ -129,6 +134,18 @@ fn verdict(report: &Report) -> Result<(), String> {
             Err(format!("Less than {ENOUGH_PERCENT} % of {} was reproduced; see the reasons above.", file.file))
         }
         None => Ok(()),
+    }
+}
+
+/// Works until it is done or a signal comes: then what was started is taken down again.
+///
+/// # Errors
+/// Those of the work, or that it was stopped.
+pub async fn until_asked_to_leave<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let leave = signals::leave().map_err(|error| format!("Signals cannot be handled: {error}."))?;
+    tokio::select! {
+        result = work => result,
+        () = leave.asked() => Err("Stopped before the end.".into()),
     }
 }
 

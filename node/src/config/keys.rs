@@ -95,7 +95,7 @@ pub const KEYS: &[Key] = &[
     key(
         "wal.segment_bytes",
         Kind::Integer { min: 1 << 20, max: 1 << 30 },
-        "67108864",
+        "16777216",
         "Size of one file of the write-ahead log",
     ),
     key(

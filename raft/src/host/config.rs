@@ -28,6 +28,9 @@ pub struct HostConfig {
     pub log_dir: String,
     /// Size of one segment file of the log, in bytes.
     pub segment_bytes: u64,
+    /// Kept prepared ahead of what is written, in bytes: what cancels and settlement live on when the
+    /// disk is full.
+    pub reserve_bytes: u64,
     pub heartbeat: Duration,
     /// A follower that has heard nothing for a random time in this range campaigns.
     pub election: (Duration, Duration),
@@ -72,6 +75,7 @@ impl HostConfig {
             identity: [0; 32],
             log_dir: "wal".into(),
             segment_bytes: 16 << 20,
+            reserve_bytes: 16 << 20,
             heartbeat: Duration::from_millis(100),
             election: (Duration::from_millis(250), Duration::from_millis(500)),
             snapshot_every: 10_000,

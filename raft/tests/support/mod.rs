@@ -188,6 +188,7 @@ impl Cluster {
         config.snapshot_every = 50;
         config.keep_log = 100;
         config.segment_bytes = 1 << 20;
+        config.reserve_bytes = 1 << 20;
         config
     }
 

@@ -118,6 +118,12 @@ impl Session<'_> {
     }
 }
 
+/// Whoever reads may have heard enough (`| head`): that is no failure.
+fn print(text: impl std::fmt::Display) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
 /// Runs a command and prints what it found. `entropy` makes references.
 pub async fn run(args: CtlArgs, entropy: &dyn Entropy) -> ExitCode {
     let found = match Target::discover(args.target.as_deref()) {
@@ -127,12 +133,12 @@ pub async fn run(args: CtlArgs, entropy: &dyn Entropy) -> ExitCode {
     match found {
         Ok(output) => {
             let text = if args.json { output.json } else { output.text };
-            println!("{}", text.trim_end());
+            print(text.trim_end());
             if output.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
         Err(error) => {
             if args.json {
-                println!("{}", failure(&error));
+                print(failure(&error));
             } else {
                 eprintln!("error: {error}");
             }
