@@ -137,30 +137,28 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "found a bug that is open: after a hand-over to a restarted leader a follower of an idle cell can stay behind"]
-async fn a_log_that_was_cut_in_its_last_write_goes_on() {
+async fn a_follower_that_lost_what_it_had_acknowledged_takes_nobody_down_with_it() {
     let mut cluster = cluster(3).await;
     let first = client(&cluster, 0);
     fill(&first).await;
-    for round in 0..6 {
-        // Something for all cells, so that the last batch is never the same.
-        for account in 1..=40 {
-            deposit(&first, account, &format!("round-{round}")).await;
-        }
+    for round in 0..4 {
+        until(&first, "all agree", agreed).await;
         cluster.kill(2);
+        // The last batch and every trace of it, as on a disk that said yes and did nothing.
         let data = cluster.data(2);
         let (segment, places) = batches(&data);
-        let (begin, end) = (places[places.len() - 2], places[places.len() - 1]);
-        // As if the process had ended while it wrote, and before it noted how far it had come.
-        let cut = begin + (end - begin) * (round + 1) / 7 + round * 13;
         let mut bytes = fs::read(&segment).expect("it can be read");
-        bytes[cut..].fill(0);
+        bytes[places[places.len() - 2]..].fill(0);
         fs::write(&segment, bytes).expect("it can be written");
         fs::remove_file(data.join("wal/mark")).expect("it is there");
         cluster.launch(2).expect("it can be started");
-        cluster.wait_ready(2).await.unwrap_or_else(|error| panic!("round {round}, cut at {cut}: {error}"));
-        let status = until(&first, "the node with the cut log agrees with the others", agreed).await;
-        assert!(status.nodes.iter().all(|node| node.note.is_none()), "round {round}, cut at {cut}: {:?}", status.nodes);
+        cluster.wait_ready(2).await.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        let status = until(&first, "it is sent again what it lost", agreed).await;
+        let halted: Vec<_> = status.cells.iter().flat_map(|c| &c.replicas).filter_map(|r| r.halted.as_ref()).collect();
+        assert!(halted.is_empty(), "round {round}: {halted:?}");
+        for account in 1..=40 {
+            deposit(&first, account, &format!("round-{round}")).await;
+        }
         assert_eq!(available(&client(&cluster, 2), 7).await, Minor(100 * (round as i64 + 2)));
     }
 }

@@ -358,6 +358,9 @@ fn config(cell: CellId, timing: &Timing) -> Result<openraft::Config, String> {
         // A leader that restarts in its own term with a log that lost its unflushed tail would
         // write other entries at the same places: an acknowledged bet gone.
         enable_leader_restore: Some(false),
+        // A follower that no longer has what it had acknowledged is its disk's fault and must not take
+        // the leader down with it. What it lacks is sent again, and until then it counts for nothing.
+        allow_log_reversion: Some(true),
         // A node that cannot win must not disturb those who can.
         enable_pre_vote: Some(true),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(timing.snapshot_every),

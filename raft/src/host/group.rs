@@ -427,6 +427,20 @@ impl<M: Machine> Group<M> {
         self.lead_changed(Lead { term, leader: None, here: false });
     }
 
+    /// openraft has stopped the group, and nobody asked it to: this replica goes no further.
+    pub(crate) fn died(&self) {
+        {
+            let mut q = self.queue();
+            let At { term, index } = q.applied;
+            q.halted.get_or_insert_with(|| {
+                let message = "its consensus has ended by itself; the node's log says why".to_owned();
+                tracing::error!(cell = %self.id, %message, "the replica of this cell has halted");
+                Halted { term, index, message }
+            });
+        }
+        self.stopped();
+    }
+
     /// What this replica has applied, perhaps a little behind the leader.
     pub fn read<R>(&self, f: impl FnOnce(&Replica<M>) -> R) -> R {
         self.shared.read(f)

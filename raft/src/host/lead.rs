@@ -69,7 +69,8 @@ async fn follow<M: Machine>(host: Weak<Host<M>>, group: Arc<Group<M>>) {
             group.lead_changed(lead);
         })
         .await;
-    group.stopped();
+    // Whoever stops the host has ended this task before.
+    group.died();
 }
 
 /// The preferred leader founds a group at once; the others only if nobody has after a while.
