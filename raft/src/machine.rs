@@ -26,7 +26,7 @@ pub trait Machine: Sized + Send + 'static {
     /// What others may want to know (feeds, waiting clients): plain data, the same on every replica.
     type Effect: Debug + Send + Sync + 'static;
     /// A cheap copy of the state that applies no longer touch; serialised while applies go on.
-    type Frozen: Send + 'static;
+    type Frozen: Send + Sync + 'static;
 
     fn apply(&mut self, stamp: Stamp, command: Self::Command, out: &mut Out<Self>) -> Self::Verdict;
 
@@ -43,9 +43,9 @@ pub trait Machine: Sized + Send + 'static {
     /// A copy-on-write view: cheap to take, independent of later applies.
     fn freeze(&self) -> Self::Frozen;
 
-    /// Serialises a frozen view in chunks of bounded size, calling `sink` for each, so that a
-    /// caller can breathe in between.
-    fn snapshot(frozen: &Self::Frozen, sink: &mut dyn FnMut(Vec<u8>));
+    /// A frozen view as bytes, in chunks of bounded size. Each is made when it is asked for, so that
+    /// whoever takes them can let others run in between.
+    fn snapshot(frozen: &Self::Frozen) -> Chunks<'_>;
 
     /// # Errors
     /// A sentence when the bytes (the chunks of one snapshot, joined) are not a snapshot.
@@ -54,6 +54,9 @@ pub trait Machine: Sized + Send + 'static {
     /// A hash of the whole state: equal on replicas with the same applied log id (invariant I7).
     fn digest(&self) -> [u8; 32];
 }
+
+/// A snapshot's bytes, piece by piece.
+pub type Chunks<'a> = Box<dyn Iterator<Item = Vec<u8>> + Send + 'a>;
 
 /// What one apply sends out: messages to other cells and effects to whoever listens.
 #[derive(Debug)]

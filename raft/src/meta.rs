@@ -4,13 +4,13 @@
 //! [`WithMeta`] lets one host carry the meta cell beside the cells of any machine. What never lives
 //! here: money, and anything that changes with every bet.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, iter};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{CellId, Cells, NodeId},
-    machine::{Machine, Out, Stamp},
+    machine::{Chunks, Machine, Out, Stamp},
 };
 
 /// What the cluster was founded with; the first entry of the meta cell.
@@ -244,10 +244,10 @@ impl<M: Machine> Machine for WithMeta<M> {
         }
     }
 
-    fn snapshot(frozen: &Self::Frozen, sink: &mut dyn FnMut(Vec<u8>)) {
+    fn snapshot(frozen: &Self::Frozen) -> Chunks<'_> {
         match frozen {
-            FrozenWithMeta::Cell(machine) => M::snapshot(machine, sink),
-            FrozenWithMeta::Meta(meta) => sink(postcard::to_stdvec(meta).expect("plain data")),
+            FrozenWithMeta::Cell(machine) => M::snapshot(machine),
+            FrozenWithMeta::Meta(meta) => Box::new(iter::once_with(|| postcard::to_stdvec(meta).expect("plain data"))),
         }
     }
 

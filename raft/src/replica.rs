@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
     ids::CellId,
-    machine::{Machine, Out, Stamp},
+    machine::{Chunks, Machine, Out, Stamp},
 };
 
 /// Unacknowledged messages to one cell above which [`Out::congested`] names it: new funding is
@@ -356,10 +356,9 @@ impl<M: Machine> Replica<M> {
 }
 
 impl<M: Machine> FrozenReplica<M> {
-    /// The snapshot in chunks of bounded size.
-    pub fn snapshot(&self, sink: &mut dyn FnMut(Vec<u8>)) {
-        sink(self.head.clone());
-        M::snapshot(&self.machine, sink);
+    /// The snapshot in chunks of bounded size, each made when it is asked for.
+    pub fn snapshot(&self) -> Chunks<'_> {
+        Box::new(std::iter::once_with(|| self.head.clone()).chain(M::snapshot(&self.machine)))
     }
 }
 

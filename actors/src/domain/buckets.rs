@@ -58,13 +58,15 @@ impl<K: Keyed, V: Clone> Buckets<K, V> {
 
 impl<K: Serialize + DeserializeOwned + Keyed, V: Serialize + DeserializeOwned> Buckets<K, V> {
     /// One chunk a bucket.
-    pub fn write(&self, sink: &mut dyn FnMut(Vec<u8>)) {
-        for bucket in &self.buckets {
-            sink(postcard::to_stdvec(&**bucket).expect("plain data"));
-        }
+    pub fn chunks(&self) -> impl Iterator<Item = Vec<u8>> + Send
+    where
+        K: Send + Sync,
+        V: Send + Sync,
+    {
+        self.buckets.iter().map(|bucket| postcard::to_stdvec(&**bucket).expect("plain data"))
     }
 
-    /// Takes what [`write`](Self::write) wrote off the front of `bytes`.
+    /// Takes what [`chunks`](Self::chunks) made off the front of `bytes`.
     pub fn read(bytes: &mut &[u8]) -> Result<Self, postcard::Error> {
         let mut read = Self::default();
         for bucket in &mut read.buckets {
@@ -97,7 +99,7 @@ mod tests {
         map.insert(5, 0);
         assert_eq!((copy.get(&5), map.get(&5), copy.count()), (Some(&5), Some(&0), 1000));
         let mut bytes = Vec::new();
-        copy.write(&mut |chunk| bytes.extend(chunk));
+        bytes.extend(copy.chunks().flatten());
         let mut rest = &bytes[..];
         let read = Buckets::<u64, u64>::read(&mut rest).unwrap();
         assert!(rest.is_empty());

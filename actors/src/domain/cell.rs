@@ -27,7 +27,11 @@ pub mod views;
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use stakehold_raft::{CellId, Cells, Machine, Out, ids::kind, machine::Stamp};
+use stakehold_raft::{
+    CellId, Cells, Machine, Out,
+    ids::kind,
+    machine::{Chunks, Stamp},
+};
 
 use self::{audit::Audits, settle::ACCOUNTS_PER_STEP, turn::Turn};
 use super::{
@@ -248,8 +252,8 @@ impl Machine for Cell {
         self.clone()
     }
 
-    fn snapshot(frozen: &Cell, sink: &mut dyn FnMut(Vec<u8>)) {
-        frozen.write(sink);
+    fn snapshot(frozen: &Cell) -> Chunks<'_> {
+        frozen.chunks()
     }
 
     fn restore(&self, bytes: &[u8]) -> Result<Self, String> {
@@ -258,9 +262,9 @@ impl Machine for Cell {
 
     fn digest(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
-        self.write(&mut |chunk| {
+        for chunk in self.chunks() {
             hasher.update(&chunk);
-        });
+        }
         hasher.finalize().into()
     }
 }

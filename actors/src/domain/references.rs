@@ -196,11 +196,11 @@ impl References {
         self.records.count()
     }
 
-    pub fn write(&self, sink: &mut dyn FnMut(Vec<u8>)) {
-        self.records.write(sink);
+    pub fn chunks(&self) -> impl Iterator<Item = Vec<u8>> + Send {
+        self.records.chunks()
     }
 
-    /// Takes what [`write`](Self::write) wrote off the front of `bytes`.
+    /// Takes what [`chunks`](Self::chunks) made off the front of `bytes`.
     ///
     /// # Errors
     /// When the bytes are something else.

@@ -303,11 +303,11 @@ impl Wallets {
         self.wallets.iter().map(|(account, wallet)| (*account, wallet))
     }
 
-    pub fn write(&self, sink: &mut dyn FnMut(Vec<u8>)) {
-        self.wallets.write(sink);
+    pub fn chunks(&self) -> impl Iterator<Item = Vec<u8>> + Send {
+        self.wallets.chunks()
     }
 
-    /// Takes what [`write`](Self::write) wrote off the front of `bytes`.
+    /// Takes what [`chunks`](Self::chunks) made off the front of `bytes`.
     ///
     /// # Errors
     /// When the bytes are something else.

@@ -92,9 +92,7 @@ impl World {
         let cells = self.cells;
         let peer = &mut self.peers[usize::from(id.0)];
         if let Some((covers, frozen)) = peer.frozen.take() {
-            let mut bytes = Vec::new();
-            frozen.snapshot(&mut |chunk| bytes.extend(chunk));
-            peer.base = Some(bytes);
+            peer.base = Some(frozen.snapshot().flatten().collect());
             peer.log.drain(..covers);
         }
         let mut replica = empty(id, cells);

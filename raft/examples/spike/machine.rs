@@ -1,7 +1,10 @@
 //! The emptiest machine that still sends a message: what remains is the price of replication.
 
 use serde::{Deserialize, Serialize};
-use stakehold_raft::{CellId, Machine, Out, machine::Stamp};
+use stakehold_raft::{
+    CellId, Machine, Out,
+    machine::{Chunks, Stamp},
+};
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Operation {
@@ -66,8 +69,8 @@ impl Machine for Empty {
         self.clone()
     }
 
-    fn snapshot(frozen: &Self, sink: &mut dyn FnMut(Vec<u8>)) {
-        sink(postcard::to_stdvec(frozen).expect("plain data"));
+    fn snapshot(frozen: &Self) -> Chunks<'_> {
+        Box::new(std::iter::once_with(|| postcard::to_stdvec(frozen).expect("plain data")))
     }
 
     fn restore(&self, bytes: &[u8]) -> Result<Self, String> {

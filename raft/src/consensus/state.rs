@@ -186,7 +186,7 @@ impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
         let state = self.shared.lock();
         let meta = SnapshotMeta { last_log_id: state.applied, last_membership: state.membership.clone() };
         let frozen = (!state.halted).then(|| state.replica.freeze());
-        Builder { cell: self.cell, meta, frozen: Mutex::new(frozen), snapshots: self.snapshots.clone() }
+        Builder { cell: self.cell, meta, frozen, snapshots: self.snapshots.clone() }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: Bytes) -> Result<(), io::Error> {
@@ -219,7 +219,7 @@ impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
 pub(crate) struct Builder<M: Machine> {
     cell: CellId,
     meta: SnapshotMeta,
-    frozen: Mutex<Option<FrozenReplica<M>>>,
+    frozen: Option<FrozenReplica<M>>,
     snapshots: SnapshotStore,
 }
 
@@ -229,17 +229,31 @@ impl<M: Machine> fmt::Debug for Builder<M> {
     }
 }
 
+/// A snapshot is made and written in pieces of about this size.
+const PIECE: usize = 64 << 10;
 /// Until a snapshot that found no room on the disk is tried again.
 const FULL_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl<M: Machine> Builder<M> {
-    async fn save(&self, chunks: &[Bytes]) -> Result<(), SnapshotError> {
+    /// Others run in between: a piece is a few hundred microseconds of work.
+    async fn save(&self, frozen: &FrozenReplica<M>) -> Result<(), SnapshotError> {
         let mut writer = self.snapshots.begin(self.cell.0, stored(&self.meta)).await?;
-        for chunk in chunks {
-            if let Err(error) = writer.push(chunk.clone()).await {
+        let mut chunks = frozen.snapshot();
+        loop {
+            let mut piece = Vec::with_capacity(PIECE);
+            while piece.len() < PIECE
+                && let Some(chunk) = chunks.next()
+            {
+                piece.extend_from_slice(&chunk);
+            }
+            if piece.is_empty() {
+                break;
+            }
+            if let Err(error) = writer.push(piece.into()).await {
                 writer.abandon().await?;
                 return Err(error);
             }
+            tokio::task::yield_now().await;
         }
         writer.finish().await.map(|_| ())
     }
@@ -249,19 +263,9 @@ impl<M: Machine> RaftSnapshotBuilder<Types> for Builder<M> {
     type SnapshotData = Bytes;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let frozen = self.frozen.get_mut().expect("only this method looks inside").take();
-        let frozen = frozen.ok_or_else(|| io::Error::other("a halted replica has no snapshot"))?;
-        tokio::task::yield_now().await;
-        let mut chunks: Vec<Bytes> = Vec::new();
-        frozen.snapshot(&mut |chunk| chunks.push(chunk.into()));
-        drop(frozen);
-        tokio::task::yield_now().await;
-        let mut whole = Vec::with_capacity(chunks.iter().map(Bytes::len).sum());
-        for chunk in &chunks {
-            whole.extend_from_slice(chunk);
-        }
+        let frozen = self.frozen.take().ok_or_else(|| io::Error::other("a halted replica has no snapshot"))?;
         // An error here would end the group. A full disk only means that the log grows meanwhile.
-        while let Err(error) = self.save(&chunks).await {
+        while let Err(error) = self.save(&frozen).await {
             match error {
                 SnapshotError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                     tokio::time::sleep(FULL_RETRY).await;
@@ -269,6 +273,7 @@ impl<M: Machine> RaftSnapshotBuilder<Types> for Builder<M> {
                 error => return Err(io::Error::other(error)),
             }
         }
-        Ok(Snapshot { meta: self.meta.clone(), snapshot: whole.into() })
+        // What it was made for is in the store; openraft asks there for the bytes when a peer needs them.
+        Ok(Snapshot { meta: self.meta.clone(), snapshot: Bytes::new() })
     }
 }

@@ -46,8 +46,8 @@ impl Machine for Counter {
         self.clone()
     }
 
-    fn snapshot(frozen: &Counter, sink: &mut dyn FnMut(Vec<u8>)) {
-        sink(postcard::to_stdvec(frozen).unwrap());
+    fn snapshot(frozen: &Counter) -> Chunks<'_> {
+        Box::new(std::iter::once_with(|| postcard::to_stdvec(frozen).unwrap()))
     }
 
     fn restore(&self, bytes: &[u8]) -> Result<Self, String> {
@@ -145,8 +145,7 @@ fn a_snapshot_carries_the_streams() {
     send(&mut a, 2, 1..6);
     deliver(&mut b, a.outgoing(CellId(2), 0, 2).unwrap());
     for (replica, fresh) in [(&a, cell(1)), (&b, cell(2))] {
-        let mut bytes = Vec::new();
-        replica.freeze().snapshot(&mut |chunk| bytes.extend(chunk));
+        let bytes: Vec<u8> = replica.freeze().snapshot().flatten().collect();
         let restored = fresh.restore(&bytes).unwrap();
         assert_eq!(restored.digest(), replica.digest());
         assert_eq!(restored.streams(), replica.streams());

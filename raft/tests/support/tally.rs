@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use stakehold_raft::{CellId, Machine, Out, machine::Stamp};
+use stakehold_raft::{
+    CellId, Machine, Out,
+    machine::{Chunks, Stamp},
+};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Command {
@@ -89,10 +92,10 @@ impl Machine for Tally {
         self.clone()
     }
 
-    fn snapshot(frozen: &Self, sink: &mut dyn FnMut(Vec<u8>)) {
-        for chunk in postcard::to_stdvec(frozen).unwrap().chunks(1_000) {
-            sink(chunk.to_vec());
-        }
+    fn snapshot(frozen: &Self) -> Chunks<'_> {
+        let whole = postcard::to_stdvec(frozen).unwrap();
+        let chunks: Vec<Vec<u8>> = whole.chunks(1_000).map(<[u8]>::to_vec).collect();
+        Box::new(chunks.into_iter())
     }
 
     fn restore(&self, bytes: &[u8]) -> Result<Self, String> {

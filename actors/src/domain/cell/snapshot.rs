@@ -3,38 +3,36 @@
 //! ```text
 //! version u8 | head | 256 buckets of wallets | 256 buckets of references | number of markets | (id, market, funding)…
 //! ```
-//! Each part is one postcard value; the next begins where it ends. The chunks a sink gets are cut
-//! anywhere and only bounded.
+//! Each part is one postcard value; the next begins where it ends. Chunks are cut anywhere
+//! and only bounded.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, iter, sync::Arc};
 
 use serde::de::DeserializeOwned;
+use stakehold_raft::machine::Chunks;
 
 use super::{Cell, Head, Slot};
 use crate::domain::{references::References, wallet::Wallets};
 
 const VERSION: u8 = 1;
-/// Largest chunk that a sink gets.
+/// Largest chunk.
 const MAX_CHUNK: usize = 256 * 1024;
 
+fn bounded(bytes: Vec<u8>) -> Vec<Vec<u8>> {
+    if bytes.len() <= MAX_CHUNK { vec![bytes] } else { bytes.chunks(MAX_CHUNK).map(<[u8]>::to_vec).collect() }
+}
+
 impl Cell {
-    pub(super) fn write(&self, sink: &mut dyn FnMut(Vec<u8>)) {
-        let mut bounded = |bytes: Vec<u8>| {
-            if bytes.len() <= MAX_CHUNK {
-                return sink(bytes);
-            }
-            for chunk in bytes.chunks(MAX_CHUNK) {
-                sink(chunk.to_vec());
-            }
-        };
+    pub(super) fn chunks(&self) -> Chunks<'_> {
         let plain = "a cell is plain data";
-        bounded(postcard::to_stdvec(&(VERSION, &self.head)).expect(plain));
-        self.wallets.write(&mut bounded);
-        self.references.write(&mut bounded);
-        bounded(postcard::to_stdvec(&(self.markets.len() as u64)).expect(plain));
-        for (id, slot) in &self.markets {
-            bounded(postcard::to_stdvec(&(id, &*slot.market, &*slot.funding)).expect(plain));
-        }
+        let head = iter::once_with(move || postcard::to_stdvec(&(VERSION, &self.head)).expect(plain));
+        let count = iter::once_with(move || postcard::to_stdvec(&(self.markets.len() as u64)).expect(plain));
+        let markets = self
+            .markets
+            .iter()
+            .map(move |(id, slot)| postcard::to_stdvec(&(id, &*slot.market, &*slot.funding)).expect(plain));
+        let parts = head.chain(self.wallets.chunks()).chain(self.references.chunks()).chain(count).chain(markets);
+        Box::new(parts.flat_map(bounded))
     }
 
     pub(super) fn read(&self, bytes: &[u8]) -> Result<Cell, String> {

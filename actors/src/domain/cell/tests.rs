@@ -340,11 +340,9 @@ fn a_snapshot_comes_in_bounded_chunks_and_only_into_its_own_cell() {
         let command = fund(&cell, order(u, m, Side::Back, 60, n), 60);
         run(&mut cell, command);
     }
-    let mut bytes = Vec::new();
-    Cell::snapshot(&cell.freeze(), &mut |chunk| {
-        assert!(chunk.len() <= 256 * 1024);
-        bytes.extend(chunk);
-    });
+    let frozen = cell.freeze();
+    let bytes: Vec<u8> =
+        Cell::snapshot(&frozen).inspect(|chunk| assert!(chunk.len() <= 256 * 1024)).flatten().collect();
     let restored = alone().restore(&bytes).unwrap();
     assert_eq!((restored.digest(), restored.totals()), (cell.digest(), cell.totals()));
     let other = Cell::new(CellId(1), Cells::new(2).unwrap()).restore(&bytes).unwrap_err();
