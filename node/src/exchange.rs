@@ -33,7 +33,10 @@ pub trait Exchange: Send + Sync {
 /// no leader, or the outcome is not known.
 pub fn is_transient(error: &ClientError) -> bool {
     match error {
-        ClientError::Api(error) => matches!(error, ApiError::Busy { .. } | ApiError::Unavailable | ApiError::Unknown),
+        ClientError::Api(error) => matches!(
+            error,
+            ApiError::Busy { .. } | ApiError::DiskFull { .. } | ApiError::Unavailable | ApiError::Unknown
+        ),
         ClientError::Unreachable { .. } | ClientError::Lost { .. } | ClientError::TimedOut { .. } => true,
         ClientError::Unauthorized(_) | ClientError::Protocol(_) | ClientError::Setup(_) => false,
     }

@@ -290,7 +290,7 @@ impl<M: Machine> Engine<M> {
                     }))
                 }
             },
-            Kind::Deliver | Kind::Request | Kind::Join => None,
+            Kind::Deliver | Kind::Request | Kind::Join | Kind::Time => None,
         };
         let Some(mut answer) = answer else {
             mesh.reply(reply, |_| {});

@@ -3,8 +3,9 @@
 //! [`Host::start`] opens the log, starts every cell that has a replica here, and returns what the
 //! transport must feed. Each cell is a [`Group`]: propose, read, subscribe. The rest keeps the
 //! whole moving: `turn` gathers, `lead` founds groups and spreads leaders, `incarnation` and `rejoin`
-//! bring back replicas that lost their data, [`crate::pump`] carries messages between cells. What must never live here: openraft's names, sockets, betting.
+//! bring back replicas that lost their data, `clocks` keeps fast clocks from leading, [`crate::pump`] carries messages between cells. What must never live here: openraft's names, sockets, betting.
 
+mod clocks;
 mod config;
 mod effects;
 mod error;
@@ -29,7 +30,10 @@ use std::{
 
 use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 
 pub use config::HostConfig;
 pub use effects::{Effects, Subscription};
@@ -66,6 +70,8 @@ pub struct Host<M: Machine> {
     rejoins: Arc<rejoin::Rejoins>,
     /// Leaders of cells, as other nodes named them; what a replica here knows is better.
     hints: Mutex<BTreeMap<CellId, NodeId>>,
+    /// Told whenever a cell has another leader, as far as this node knows.
+    moves: watch::Sender<()>,
     requests: requests::Requests,
     answers: mpsc::UnboundedSender<Answer>,
     draining: AtomicBool,
@@ -165,6 +171,7 @@ impl<M: Machine> Host<M> {
                 damaged,
                 rejoins: Arc::default(),
                 hints: Mutex::default(),
+                moves: watch::Sender::new(()),
                 requests: requests::Requests::default(),
                 answers,
                 draining: AtomicBool::new(false),
@@ -176,6 +183,7 @@ impl<M: Machine> Host<M> {
         host.spawn(turns(Arc::downgrade(&host), host.turn.clone()));
         host.spawn(alarms(Arc::downgrade(&host), host.turn.clone()));
         host.spawn(compact(Arc::downgrade(&host)));
+        host.spawn(clocks::watch(Arc::downgrade(&host)));
         lead::spawn(&host, beginnings);
         let inbound = Arc::new(Inlet { host: host.clone() });
         Ok((host, inbound))
@@ -225,6 +233,12 @@ impl<M: Machine> Host<M> {
     /// Another node said who leads a cell: remembered for cells without a replica here.
     pub fn hint_leader(&self, cell: CellId, leader: NodeId) {
         self.hints().insert(cell, leader);
+        self.moves.send_replace(());
+    }
+
+    /// Changes whenever [`leader_of`](Self::leader_of) may answer otherwise for some cell.
+    pub fn moves(&self) -> watch::Receiver<()> {
+        self.moves.subscribe()
     }
 
     /// Whether the log's disk has no room for another segment: refuse new work, and keep what is
@@ -240,6 +254,7 @@ impl<M: Machine> Host<M> {
             cells: self.groups.iter().map(|(cell, group)| (*cell, group.status())).collect(),
             damaged: self.damaged.clone(),
             notices: self.notices(),
+            clock_ahead_ms: self.turn.clocks.ahead(),
             log: LogStatus {
                 syncs: log.fsyncs,
                 bytes: log.bytes,
@@ -278,6 +293,7 @@ impl<M: Machine> Host<M> {
             Kind::Request => self.requests.take(&self.mesh, incoming),
             Kind::Deliver => self.pump.incoming(&incoming),
             Kind::Join => self.take_join(&incoming),
+            Kind::Time => clocks::tell(&self.mesh, &*self.world.clock, &incoming),
             Kind::Append | Kind::Vote | Kind::PreVote | Kind::Transfer | Kind::SnapshotChunk => {
                 let engine = self.groups.get(&CellId(incoming.group)).and_then(|group| group.engine());
                 match engine {

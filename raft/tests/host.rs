@@ -3,11 +3,12 @@
 mod rejoin;
 mod support;
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use stakehold_raft::{
     CellId, NodeId,
     host::{ProposeError, RequestError},
+    seam::Clock,
 };
 use support::{
     Cluster,
@@ -50,6 +51,31 @@ async fn messages_cross_cells_once_and_outboxes_drain() {
         let received: u64 = cluster.group(NodeId(1), CellId(cell)).read(|r| r.machine().received.values().sum());
         assert_eq!(received, 150);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_clock_runs_ahead_leads_nothing_until_it_is_right() {
+    let cluster = Cluster::start(Cluster::config(4, 3)).await;
+    let fast = cluster.leader(CELL).await;
+    cluster.until("the clocks are compared", |cluster| cluster.clock.now_ms() > 1_002_000).await;
+    cluster.clocks[&fast].ahead_ms.store(3_600_000, Ordering::Relaxed);
+    let mut reference = 0;
+    cluster.until("others lead", |cluster| cluster.hosts[&fast].cells().all(|group| !group.is_leader())).await;
+    for _ in 0..50 {
+        for cell in 0..4 {
+            reference += 1;
+            let verdict = cluster.commit(CellId(cell), Command::Add { reference, n: 1 }).await;
+            assert!(matches!(verdict, Verdict::Done { .. }));
+        }
+    }
+    assert!(cluster.hosts[&fast].status().clock_ahead_ms.is_some_and(|ms| ms > 3_500_000));
+    assert!(cluster.hosts[&fast].cells().all(|group| !group.is_leader()), "it was handed leadership again");
+
+    cluster.clocks[&fast].ahead_ms.store(0, Ordering::Relaxed);
+    cluster.until("it leads its share again", |cluster| cluster.group(fast, CELL).is_leader()).await;
+    assert_eq!(cluster.hosts[&fast].status().clock_ahead_ms, None);
+    cluster.settle().await;
+    assert_eq!(cluster.total(), 200);
 }
 
 #[tokio::test(start_paused = true)]

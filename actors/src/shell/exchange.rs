@@ -1,6 +1,6 @@
 //! One node's exchange. Any node answers any call: it finds the cell, asks the cell's leader
-//! (itself, or over the mesh), and retries inside the caller's deadline when leadership moves, so
-//! that a client sees a slow answer rather than an error.
+//! (itself, or over the mesh, see `routing`), and retries inside the caller's deadline when
+//! leadership moves, so that a client sees a slow answer rather than an error.
 
 use std::{
     collections::BTreeMap,
@@ -9,36 +9,28 @@ use std::{
     time::Duration,
 };
 
-use stakehold_raft::{
-    CellId, Cells, NodeId,
-    host::{Host, RequestError},
-    ids::kind,
-    meta::{MetaCommand, MetaOr, MetaVerdict},
-    seam::World,
-};
+use stakehold_raft::{CellId, Cells, NodeId, host::Host, seam::World};
 use tokio::sync::oneshot;
 
 use super::{
     admission::{Limits, Urgency},
-    desk::{Desk, ExchangeMachine, Landing, failure},
+    desk::{Desk, ExchangeMachine, Landing},
     feed::MarketFeed,
     market::MarketMessage,
+    rights::permitted,
     wallet::WalletMessage,
-    wire::{Answer, Ask, Failure, decode, encode},
+    wire::Failure,
 };
 use crate::{
-    api::{ApiError, Call, CancelReport, PlaceReport, Principal, Request, Response},
+    api::{ApiError, Call, CancelReport, PlaceReport, Request, Response},
     domain::{
-        command::{Command, Fund, Instruction, OrderKey, Replacement, Verdict},
+        command::{Command, Instruction, Replacement, Verdict},
         types::{AccountId, MarketId, OrderRequest, Refusal},
     },
 };
 
 /// Between two tries at a cell whose leader is not known or has just changed.
 pub(super) const RETRY: Duration = Duration::from_millis(10);
-/// Name space of the meta cell's records that map a token's hash to a [`Principal`].
-const TOKENS: &str = "token";
-
 pub struct Exchange {
     pub(super) world: World,
     pub(super) host: Arc<Host<ExchangeMachine>>,
@@ -105,151 +97,10 @@ impl Exchange {
         desk.feeds.subscribe(desk, market)
     }
 
-    /// Who the token with this hash belongs to, as far as this node knows.
-    pub fn principal(&self, token_hash: &[u8; 32]) -> Option<Principal> {
-        let meta = self.host.cell(CellId::META)?;
-        meta.read(|replica| {
-            let record = replica.machine().meta().record(TOKENS, token_hash)?;
-            postcard::from_bytes(&record.value).ok()
-        })
-    }
-
-    /// Remembers a token by its hash.
-    ///
-    /// # Errors
-    /// When the meta cell has no leader within the usual deadline.
-    pub async fn create_token(self: &Arc<Self>, principal: Principal, token_hash: [u8; 32]) -> Result<(), ApiError> {
-        let value = postcard::to_stdvec(&principal).expect("plain data");
-        let command = MetaCommand::Put { space: TOKENS.into(), key: token_hash.to_vec(), value, expect: None };
-        self.change_meta(command).await.map(|_| ())
-    }
-
     /// Milliseconds since the Unix epoch by which a call without a deadline must have its answer.
     pub fn usual_deadline(&self) -> u64 {
         self.world.clock.now_ms() + self.limits.deadline_ms
     }
-
-    // -- finding the leader --
-
-    fn cell_of(&self, request: &Request) -> Result<CellId, ApiError> {
-        use Request as R;
-        let of_account = |account: &AccountId| Ok(self.wallet_cell(*account));
-        let of_market = |market: &MarketId| self.market_cell(*market);
-        match request {
-            R::CreateAccount { account, .. }
-            | R::GetAccount { account }
-            | R::Deposit { account, .. }
-            | R::Withdraw { account, .. }
-            | R::SetAccountCap { account, .. }
-            | R::Statement { account, .. }
-            | R::Heartbeat { account, .. }
-            | R::CancelAll { account, market: None }
-            | R::ListOrders { account, market: None } => of_account(account),
-            R::CreateMarket { definition, .. } => Ok(self.cells.cell_of(kind::EVENT, definition.event.0)),
-            R::GetMarket { market }
-            | R::Book { market }
-            | R::OpenMarket { market }
-            | R::SuspendMarket { market }
-            | R::TurnInPlay { market, .. }
-            | R::Settle { market, .. }
-            | R::Resettle { market, .. }
-            | R::Finalise { market }
-            | R::RemoveRunner { market, .. }
-            | R::Place { market, .. }
-            | R::Cancel { market, .. }
-            | R::CancelAll { market: Some(market), .. }
-            | R::Replace { market, .. }
-            | R::SetPersistence { market, .. }
-            | R::ListOrders { market: Some(market), .. } => of_market(market),
-            R::ListMarkets | R::Status | R::Audit => Err(ApiError::Unavailable),
-        }
-    }
-
-    pub(super) fn wallet_cell(&self, account: AccountId) -> CellId {
-        self.cells.cell_of(kind::ACCOUNT, account.0)
-    }
-
-    fn market_cell(&self, market: MarketId) -> Result<CellId, ApiError> {
-        market
-            .cell()
-            .filter(|cell| *cell < self.cells.count())
-            .map(CellId)
-            .ok_or(ApiError::Refused(Refusal::UnknownMarket))
-    }
-
-    /// Asks the cell's leader, and again if leadership moves, until the deadline.
-    pub(super) async fn at_leader(self: &Arc<Self>, cell: CellId, call: Call) -> Result<Response, ApiError> {
-        let good_until = call.good_until;
-        let repeatable = repeatable(&call.request);
-        let mut hint = None;
-        loop {
-            let leader = hint.take().or_else(|| self.host.leader_of(cell));
-            let failure = match leader {
-                Some(node) if node == self.world.node => match self.serve_in_time(cell, call.clone()).await {
-                    Ok(response) => return Ok(response),
-                    Err(failure) => failure,
-                },
-                Some(node) => {
-                    let ask = Ask::Call { cell, call: call.clone() };
-                    let asked = self.ask(node, &ask, good_until);
-                    let answer = if repeatable { self.while_leading(cell, node, asked).await } else { asked.await };
-                    match answer {
-                        Ok(Answer::Response(response)) => return Ok(response),
-                        Ok(Answer::Failed(failure)) => failure,
-                        Ok(_) => Failure::Api(ApiError::Unavailable),
-                        Err(failure) => failure,
-                    }
-                }
-                None => Failure::NotLeader(None),
-            };
-            match failure {
-                Failure::NotLeader(Some(next)) if leader != Some(NodeId(next)) => hint = Some(NodeId(next)),
-                Failure::NotLeader(_) | Failure::Api(ApiError::Unavailable) => {}
-                Failure::Api(ApiError::Unknown) if repeatable => {}
-                Failure::Api(error) => return Err(error),
-            }
-            if self.world.clock.now_ms() + RETRY.as_millis() as u64 >= good_until {
-                return Err(if repeatable { ApiError::Unavailable } else { ApiError::Unknown });
-            }
-            if hint.is_none() {
-                tokio::time::sleep(RETRY).await;
-            }
-        }
-    }
-
-    /// One question to another node. What the network did to it is told apart: `Unavailable` when
-    /// it was never sent, `Unknown` when it may have been carried out.
-    pub(super) async fn ask(&self, node: NodeId, ask: &Ask, good_until: u64) -> Result<Answer, Failure> {
-        let left = good_until.saturating_sub(self.world.clock.now_ms());
-        let deadline = tokio::time::Instant::now() + Duration::from_millis(left);
-        match self.host.request(node, encode(ask), deadline).await {
-            Ok(body) => decode(&body).ok_or(Failure::Api(ApiError::Unavailable)),
-            Err(RequestError::NotConnected(_) | RequestError::Refused(_)) => Err(Failure::Api(ApiError::Unavailable)),
-            Err(RequestError::Busy(_)) => Err(Failure::Api(ApiError::Busy { retry_after_ms: 20 })),
-            Err(RequestError::NoAnswer(_)) => Err(Failure::Api(ApiError::Unknown)),
-        }
-    }
-
-    /// Answers another node.
-    async fn answer(self: &Arc<Self>, body: &[u8]) -> bytes::Bytes {
-        let answer = match decode(body) {
-            Some(Ask::Call { cell, call }) => {
-                self.serve_in_time(cell, call).await.map_or_else(Answer::Failed, Answer::Response)
-            }
-            Some(Ask::Fund { cell, fund, request_id }) => {
-                self.fund_here(cell, fund, request_id).await.map_or_else(Answer::Failed, |()| Answer::Funding)
-            }
-            Some(Ask::Meta(command)) => self.meta_here(command).await.map_or_else(Answer::Failed, Answer::Meta),
-            Some(Ask::Audit { cell, audit, begin }) => {
-                self.audit_here(cell, audit, begin).await.map_or_else(Answer::Failed, Answer::Audit)
-            }
-            Some(Ask::Status) => Answer::Status(self.report()),
-            None => Answer::Failed(Failure::Api(ApiError::Invalid("this node does not know that question".into()))),
-        };
-        encode(&answer)
-    }
-
-    // -- serving as the leader --
 
     pub(super) fn desk(&self, cell: CellId) -> Result<&Arc<Desk>, Failure> {
         self.desks.get(&cell).ok_or(Failure::NotLeader(None))
@@ -417,7 +268,12 @@ impl Exchange {
         receiver.await.map_err(|_| Failure::NotLeader(None))?
     }
 
-    async fn wallet_command(&self, desk: &Arc<Desk>, account: AccountId, command: Command) -> Result<Verdict, Failure> {
+    pub(super) async fn wallet_command(
+        &self,
+        desk: &Arc<Desk>,
+        account: AccountId,
+        command: Command,
+    ) -> Result<Verdict, Failure> {
         let urgency = if matches!(command, Command::Fund(_)) { Urgency::NewOrder } else { Urgency::Other };
         if urgency == Urgency::NewOrder {
             self.room_for_orders()?;
@@ -467,103 +323,6 @@ impl Exchange {
         let patience = Duration::from_millis(self.limits.cancel_wait_ms);
         tokio::time::timeout(patience, desk.group().delivered(wallet, sent)).await.is_ok_and(|delivered| delivered)
     }
-
-    // -- money for an order --
-
-    /// Has the wallet's cell send money and order to the market's cell.
-    pub(super) async fn fund(self: &Arc<Self>, fund: Fund, request_id: u64) -> Result<(), Failure> {
-        let cell = self.wallet_cell(fund.instruction.account());
-        let good_until = fund.admission.good_until;
-        let mut hint = None;
-        loop {
-            let leader = hint.take().or_else(|| self.host.leader_of(cell));
-            let failure = match leader {
-                Some(node) if node == self.world.node => match self.fund_here(cell, fund.clone(), request_id).await {
-                    Ok(()) => return Ok(()),
-                    Err(failure) => failure,
-                },
-                Some(node) => {
-                    let ask = Ask::Fund { cell, fund: fund.clone(), request_id };
-                    match self.while_leading(cell, node, self.ask(node, &ask, good_until)).await {
-                        Ok(Answer::Funding) => return Ok(()),
-                        Ok(Answer::Failed(failure)) => failure,
-                        Ok(_) => Failure::Api(ApiError::Unavailable),
-                        Err(failure) => failure,
-                    }
-                }
-                None => Failure::NotLeader(None),
-            };
-            match failure {
-                Failure::NotLeader(Some(next)) if leader != Some(NodeId(next)) => hint = Some(NodeId(next)),
-                // Taking the money twice is harmless: what finds its reference decided returns.
-                Failure::NotLeader(_) | Failure::Api(ApiError::Unavailable | ApiError::Unknown) => {}
-                failure @ Failure::Api(_) => return Err(failure),
-            }
-            if self.world.clock.now_ms() >= good_until {
-                return Err(Failure::Api(ApiError::Unavailable));
-            }
-            if hint.is_none() {
-                tokio::time::sleep(RETRY).await;
-            }
-        }
-    }
-
-    async fn fund_here(&self, cell: CellId, fund: Fund, request_id: u64) -> Result<(), Failure> {
-        let desk = self.desk(cell)?;
-        let OrderKey { account, market, reference, index } = fund.instruction.key();
-        match self.wallet_command(desk, account, Command::Fund(fund)).await? {
-            Verdict::Funding => {
-                tracing::debug!(request_id, %cell, %account, %market, %reference, index, "fund committed");
-                Ok(())
-            }
-            other => unreachable!("a funding was answered with {other:?}"),
-        }
-    }
-
-    // -- the meta cell --
-
-    /// Changes the meta cell, through whichever node leads it.
-    ///
-    /// # Errors
-    /// What the meta cell says, or that it has no leader within the usual deadline.
-    pub async fn change_meta(self: &Arc<Self>, command: MetaCommand) -> Result<u64, ApiError> {
-        let good_until = self.usual_deadline();
-        loop {
-            let failure = match self.host.leader_of(CellId::META) {
-                Some(node) if node == self.world.node => match self.meta_here(command.clone()).await {
-                    Ok(version) => return Ok(version),
-                    Err(failure) => failure,
-                },
-                Some(node) => match self.ask(node, &Ask::Meta(command.clone()), good_until).await {
-                    Ok(Answer::Meta(version)) => return Ok(version),
-                    Ok(Answer::Failed(failure)) => failure,
-                    Ok(_) => Failure::Api(ApiError::Unavailable),
-                    Err(failure) => failure,
-                },
-                None => Failure::NotLeader(None),
-            };
-            match failure {
-                Failure::NotLeader(_) | Failure::Api(ApiError::Unavailable | ApiError::Unknown) => {}
-                Failure::Api(error) => return Err(error),
-            }
-            if self.world.clock.now_ms() >= good_until {
-                return Err(ApiError::Unavailable);
-            }
-            tokio::time::sleep(RETRY).await;
-        }
-    }
-
-    async fn meta_here(&self, command: MetaCommand) -> Result<u64, Failure> {
-        let meta = self.host.cell(CellId::META).ok_or(Failure::NotLeader(None))?;
-        match meta.propose(MetaOr::Meta(command)).map_err(failure)?.await.map_err(failure)? {
-            MetaOr::Meta(MetaVerdict::Done(version)) => Ok(version),
-            MetaOr::Meta(MetaVerdict::Conflict(version)) => {
-                Err(ApiError::Invalid(format!("the record has changed: its version is {version} now")).into())
-            }
-            MetaOr::Meta(MetaVerdict::Refused(sentence)) => Err(ApiError::Invalid(sentence).into()),
-            MetaOr::Cell(_) => Err(Failure::Api(ApiError::Unavailable)),
-        }
-    }
 }
 
 enum Owner {
@@ -599,45 +358,4 @@ fn plain_or_view(verdict: Verdict, desk: &Desk, market: Option<MarketId>) -> Res
     desk.read(|cell| cell.market_view(market))
         .map(|view| Response::Market(Box::new(view)))
         .ok_or(refused(Refusal::UnknownMarket))
-}
-
-/// Whether asking again cannot do more than asking once.
-fn repeatable(request: &Request) -> bool {
-    match request {
-        Request::Cancel { orders, .. } => orders.iter().all(|order| order.reduction.is_none()),
-        _ => true,
-    }
-}
-
-/// An account sees and touches only its own; only an operator runs markets and money.
-fn permitted(call: &Call) -> Result<(), ApiError> {
-    use Request as R;
-    let Principal::Account(own) = call.principal else { return Ok(()) };
-    let allowed = match &call.request {
-        R::GetAccount { account }
-        | R::Statement { account, .. }
-        | R::Heartbeat { account, .. }
-        | R::Place { account, .. }
-        | R::Cancel { account, .. }
-        | R::CancelAll { account, .. }
-        | R::Replace { account, .. }
-        | R::SetPersistence { account, .. }
-        | R::ListOrders { account, .. } => *account == own,
-        R::ListMarkets | R::GetMarket { .. } | R::Book { .. } => true,
-        R::CreateAccount { .. }
-        | R::Deposit { .. }
-        | R::Withdraw { .. }
-        | R::SetAccountCap { .. }
-        | R::CreateMarket { .. }
-        | R::OpenMarket { .. }
-        | R::SuspendMarket { .. }
-        | R::TurnInPlay { .. }
-        | R::Settle { .. }
-        | R::Resettle { .. }
-        | R::Finalise { .. }
-        | R::RemoveRunner { .. }
-        | R::Status
-        | R::Audit => false,
-    };
-    if allowed { Ok(()) } else { Err(ApiError::Forbidden) }
 }

@@ -1,7 +1,9 @@
 //! The actors around the pure exchange, and the gateway in front of them.
 //!
-//! - [`exchange`]: one node's exchange: takes any call, finds the cell, asks its leader, retries
-//!   inside the caller's deadline. Start here.
+//! - [`exchange`]: one node's exchange: takes any call, and carries out those whose cell this node
+//!   leads. Start here.
+//! - [`routing`]: finds a cell's leader, asks it, retries inside the caller's deadline. [`rights`]:
+//!   who may ask for what. [`meta`]: tokens, and changes of the meta cell.
 //! - [`desk`]: one cell on this node while it leads: its actors, its waiting clients, its feeds.
 //! - [`market`] and [`wallet`]: the process of a market and of a wallet: mailbox, admission, timers,
 //!   joining retries. They own no truth: truth is in the cell's log, so two activations during a
@@ -21,9 +23,12 @@ mod exchange;
 mod feed;
 mod gauges;
 mod market;
+mod meta;
 mod order;
 mod patience;
 mod reads;
+mod rights;
+mod routing;
 mod wallet;
 mod wire;
 

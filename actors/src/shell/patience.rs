@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use stakehold_raft::{CellId, NodeId};
 
 use super::{
-    exchange::{Exchange, RETRY},
+    exchange::Exchange,
     wire::{Answer, Failure},
 };
 use crate::api::{ApiError, Call, Request, Response};
@@ -19,7 +19,7 @@ impl Exchange {
     /// On a full disk what is left of it is for cancels, settlement and money that is on its way.
     pub(super) fn room_for_orders(&self) -> Result<(), Failure> {
         if self.host.disk_is_full() {
-            Err(Failure::Api(ApiError::Busy { retry_after_ms: FULL_RETRY_MS }))
+            Err(Failure::Api(ApiError::DiskFull { retry_after_ms: FULL_RETRY_MS }))
         } else {
             Ok(())
         }
@@ -49,14 +49,16 @@ impl Exchange {
         answer: impl Future<Output = Result<Answer, Failure>>,
     ) -> Result<Answer, Failure> {
         let before = self.host.leader_of(cell);
+        let mut moves = self.host.moves();
         let moved = async {
-            loop {
-                tokio::time::sleep(RETRY).await;
+            // When the host is gone nobody moves any longer, and the answer decides.
+            while moves.changed().await.is_ok() {
                 let now = self.host.leader_of(cell);
                 if now != before && now.is_some_and(|leader| leader != node) {
                     return;
                 }
             }
+            std::future::pending().await
         };
         tokio::select! {
             biased;

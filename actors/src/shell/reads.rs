@@ -103,7 +103,12 @@ impl Exchange {
         let leads = cells.iter().filter(|cell| cell.leader == Some(self.world.node.0)).count() as u32;
         // One sentence is enough to send someone to the node's log, which has them all.
         let told = status.damaged.iter().chain(&status.notices).next();
-        let note = told.map(|(cell, sentence)| format!("{cell}: {sentence}"));
+        let note = match status.clock_ahead_ms {
+            Some(ms) => {
+                Some(format!("its clock is {ms} ms ahead of the others': it leads nothing until that is right"))
+            }
+            None => told.map(|(cell, sentence)| format!("{cell}: {sentence}")),
+        };
         let node = NodeView {
             node: self.world.node.0,
             incarnation: self.host.cells().map(|group| group.raft_id().incarnation()).max().unwrap_or_default(),

@@ -146,6 +146,7 @@ fn native_answer(answer: Result<Response, ClientError>) -> Option<Answer> {
         Ok(_) => Some(Answer::Refused("ANSWER_WITHOUT_ORDER".into())),
         Err(ClientError::Api(ApiError::Refused(refusal))) => Some(Answer::Refused(code_of(&refusal))),
         Err(ClientError::Api(ApiError::Busy { .. })) => Some(Answer::Refused("BUSY".into())),
+        Err(ClientError::Api(ApiError::DiskFull { .. })) => Some(Answer::Refused("DISK_FULL".into())),
         Err(ClientError::Api(ApiError::Unavailable)) => Some(Answer::Refused("UNAVAILABLE".into())),
         Err(error) if is_transient(&error) => None,
         Err(error) => Some(Answer::Refused(error.to_string())),

@@ -120,6 +120,7 @@ async fn every_failure_comes_back_as_what_it_was() {
             ApiError::Invalid("The name is empty.".into()),
             ApiError::Forbidden,
             ApiError::Busy { retry_after_ms: 250 },
+            ApiError::DiskFull { retry_after_ms: 1_000 },
             ApiError::Unavailable,
             ApiError::Unknown,
         ] {

@@ -161,7 +161,9 @@ impl Caller {
             match self.exchange.call(request.clone()).await {
                 Err(error) if is_transient(&error) && started.elapsed() < PATIENCE => {
                     let wait = match error {
-                        ClientError::Api(ApiError::Busy { retry_after_ms }) => Duration::from_millis(retry_after_ms),
+                        ClientError::Api(ApiError::Busy { retry_after_ms } | ApiError::DiskFull { retry_after_ms }) => {
+                            Duration::from_millis(retry_after_ms)
+                        }
                         _ => pause,
                     };
                     sleep(wait.clamp(PAUSE_MIN, PAUSE_MAX)).await;

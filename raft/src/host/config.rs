@@ -114,7 +114,7 @@ impl HostConfig {
     /// Where every cell lives, by these settings.
     pub fn placement(&self) -> Placement {
         let mut placement = place(self.cells.all(), &self.members, self.replicas);
-        placement.extend(place(self.extra.iter().copied(), &self.members, self.replicas));
+        placement.extend(place(self.extra.iter().copied(), &self.members, self.members.len()));
         placement
     }
 }

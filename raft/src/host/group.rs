@@ -199,8 +199,11 @@ impl<M: Machine> Group<M> {
 
     /// Whether this node leads the cell and takes proposals now.
     pub fn is_leader(&self) -> bool {
-        let q = self.queue();
-        q.leading.ready && !q.handing_over
+        self.takes_proposals(&self.queue())
+    }
+
+    fn takes_proposals(&self, q: &Queue<M>) -> bool {
+        q.leading.ready && !q.handing_over && self.turn.clocks.ahead().is_none()
     }
 
     /// The leader, as far as this replica knows.
@@ -234,7 +237,7 @@ impl<M: Machine> Group<M> {
         if q.halted.is_some() {
             return Err(ProposeError::Halted);
         }
-        if !q.leading.ready || q.handing_over {
+        if !self.takes_proposals(&q) {
             let leader = q.leader.map(RaftId::node).filter(|leader| *leader != self.raft_id.node());
             return Err(ProposeError::NotLeader { leader });
         }
@@ -317,7 +320,7 @@ impl<M: Machine> Group<M> {
 
     fn next_round(&self) -> Option<(u64, Bytes)> {
         let mut q = self.queue();
-        if !q.leading.ready || !self.may_begin(&q) {
+        if !q.leading.ready || self.turn.clocks.ahead().is_some() || !self.may_begin(&q) {
             return None;
         }
         let acks_alone = q.acks_due && !q.acks.is_empty();

@@ -65,8 +65,11 @@ async fn follow<M: Machine>(host: Weak<Host<M>>, group: Arc<Group<M>>) {
         .follow_leadership(|lead| {
             if let Some(host) = host.upgrade() {
                 host.pump.reset(group.id());
+                group.lead_changed(lead);
+                host.moves.send_replace(());
+            } else {
+                group.lead_changed(lead);
             }
-            group.lead_changed(lead);
         })
         .await;
     // Whoever stops the host has ended this task before.
@@ -99,7 +102,8 @@ fn heir<M: Machine>(host: &Host<M>, facts: &Facts, preferred: &[NodeId]) -> Opti
         let id = facts.members.target().into_iter().rfind(|id| id.node() == *node)?;
         let matched = facts.matched.get(&id)?;
         let near = facts.last_log.saturating_sub(*matched) <= NEAR;
-        (*node != host.world.node && near && host.world.net.connected(*node)).then_some(id)
+        let fit = near && host.world.net.connected(*node) && !host.turn.clocks.is_fast(*node);
+        (*node != host.world.node && fit).then_some(id)
     })
 }
 
@@ -131,15 +135,20 @@ async fn hand_over<M: Machine>(host: &Host<M>, group: &Group<M>, to: RaftId) {
     }
 }
 
-/// Hands over every cell this node leads, then waits for what is under way.
-pub(super) async fn drain<M: Machine>(host: &Host<M>) {
-    for group in host.groups.values().filter(|group| group.is_leader()) {
+/// Hands over every cell this node leads, if there is somebody to take it.
+pub(super) async fn give_up<M: Machine>(host: &Host<M>) {
+    for group in host.groups.values().filter(|group| group.on_leadership().borrow().leading) {
         let (Some(engine), Some(replicas)) = (group.engine(), host.placement.get(&group.id())) else { continue };
         match heir(host, &engine.facts(), replicas) {
             Some(to) => hand_over(host, group, to).await,
             None => tracing::warn!(cell = %group.id(), "nobody is near enough to be handed leadership"),
         }
     }
+}
+
+/// Hands over every cell this node leads, then waits for what is under way.
+pub(super) async fn drain<M: Machine>(host: &Host<M>) {
+    give_up(host).await;
     while host.groups.values().any(|group| !group.is_idle()) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

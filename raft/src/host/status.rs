@@ -18,6 +18,8 @@ pub struct HostStatus {
     /// What else an operator should know of a cell, in a sentence: its replica here lost its data
     /// and is being rebuilt, or so many others did that there is no quorum.
     pub notices: BTreeMap<CellId, String>,
+    /// Milliseconds by which this node's clock is too far ahead of the others': it leads nothing.
+    pub clock_ahead_ms: Option<u64>,
     pub log: LogStatus,
     pub mesh: MeshStatus,
 }

@@ -18,6 +18,7 @@ use tokio::{
     time::{Duration, Instant},
 };
 
+use super::clocks::Clocks;
 use crate::{
     ids::CellId,
     seam::{Clock, Entropy, World},
@@ -54,6 +55,7 @@ pub(crate) struct Turn {
     /// Notified for marks here and for messages in the mesh alike: one task, one wake-up.
     pub wake: Arc<Notify>,
     pub clock: Arc<dyn Clock>,
+    pub clocks: Clocks,
     /// A random number of this life of the node: entries of an earlier life have another.
     pub life: u64,
     numbers: AtomicU64,
@@ -68,6 +70,7 @@ impl Turn {
         Self {
             wake: Arc::default(),
             clock: world.clock.clone(),
+            clocks: Clocks::default(),
             life: entropy.next_u64(),
             numbers: AtomicU64::new(0),
             marks: Mutex::default(),

@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Request = 7,
     /// A replica that lost what it had acknowledged asks to be taken in under a new incarnation.
     Join = 8,
+    /// What time it is on the other's clock.
+    Time = 9,
 }
 
 impl Kind {
@@ -40,13 +42,16 @@ impl Kind {
             6 => Kind::Deliver,
             7 => Kind::Request,
             8 => Kind::Join,
+            9 => Kind::Time,
             _ => return None,
         })
     }
 
     pub fn class(self) -> Class {
         match self {
-            Kind::Append | Kind::Vote | Kind::PreVote | Kind::Transfer | Kind::Deliver | Kind::Join => Class::Raft,
+            Kind::Append | Kind::Vote | Kind::PreVote | Kind::Transfer | Kind::Deliver | Kind::Join | Kind::Time => {
+                Class::Raft
+            }
             Kind::Request => Class::Request,
             Kind::SnapshotChunk => Class::Bulk,
         }

@@ -37,6 +37,22 @@ impl Clock for TokioClock {
     }
 }
 
+/// One node's clock, which may be wrong.
+pub struct NodeClock {
+    right: Arc<TokioClock>,
+    pub ahead_ms: AtomicU64,
+}
+
+impl Clock for NodeClock {
+    fn now_ms(&self) -> u64 {
+        self.right.now_ms() + self.ahead_ms.load(Ordering::Relaxed)
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        self.right.monotonic_ns()
+    }
+}
+
 /// splitmix64.
 pub struct Seeded(AtomicU64);
 
@@ -178,7 +194,8 @@ pub struct Cluster {
     pub config: HostConfig,
     pub disks: BTreeMap<NodeId, MemDisk>,
     pub hosts: BTreeMap<NodeId, Arc<Host<Tally>>>,
-    clock: Arc<TokioClock>,
+    pub clock: Arc<TokioClock>,
+    pub clocks: BTreeMap<NodeId, Arc<NodeClock>>,
     lives: u64,
 }
 
@@ -198,6 +215,7 @@ impl Cluster {
             disks: BTreeMap::new(),
             hosts: BTreeMap::new(),
             clock: Arc::new(TokioClock(Instant::now())),
+            clocks: BTreeMap::new(),
             lives: 0,
             config,
         };
@@ -228,10 +246,14 @@ impl Cluster {
 
     fn world(&mut self, node: NodeId) -> World {
         self.lives += 1;
+        let right = self.clock.clone();
+        let clock =
+            self.clocks.entry(node).or_insert_with(|| Arc::new(NodeClock { right, ahead_ms: AtomicU64::new(0) }));
+        let clock = clock.clone();
         let disk = self.disks.entry(node).or_insert_with(|| MemDisk::new(u64::from(node.0))).boot();
         World {
             node,
-            clock: self.clock.clone(),
+            clock,
             entropy: Arc::new(Seeded(AtomicU64::new(u64::from(node.0) * 1_000 + self.lives))),
             disk: Arc::new(disk),
             net: Arc::new(Port { node, board: self.board.clone() }),

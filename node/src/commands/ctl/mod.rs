@@ -171,6 +171,7 @@ fn failure(error: &ClientError) -> String {
         ClientError::Api(ApiError::Invalid(_)) | ClientError::Setup(_) => "INVALID".into(),
         ClientError::Api(ApiError::Forbidden) => "FORBIDDEN".into(),
         ClientError::Api(ApiError::Busy { .. }) => "BUSY".into(),
+        ClientError::Api(ApiError::DiskFull { .. }) => "DISK_FULL".into(),
         ClientError::Api(ApiError::Unavailable) | ClientError::Unreachable { .. } => "UNAVAILABLE".into(),
         ClientError::Api(ApiError::Unknown) | ClientError::Lost { .. } | ClientError::TimedOut { .. } => {
             "OUTCOME_UNKNOWN".into()

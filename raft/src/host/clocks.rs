@@ -1,0 +1,164 @@
+//! Whether this node's clock runs ahead of its peers'.
+//!
+//! A cell's time is `max(what it was, the leader's clock)`: a leader whose clock is ahead would take
+//! the cell into the future and pin it there, long after its clock was set right. So a node that is
+//! ahead of its peers' median by more than [`TOLERATED`] proposes nothing and hands over what it
+//! leads.
+//!
+//! Nodes ask each other the time. An answer says something for certain, however long it took: the
+//! peer's clock was read after the question was sent and before the answer came. Only what is
+//! certain counts, so a slow network makes nobody look fast.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Buf;
+use futures::future::join_all;
+use tokio::time::{Instant, timeout};
+
+use super::{Host, lead};
+use crate::{
+    ids::{CellId, NodeId},
+    machine::Machine,
+    mesh::{Incoming, Kind, Mesh},
+    seam::Clock,
+};
+
+/// Milliseconds that a leader's clock may be ahead of its peers' median.
+pub(super) const TOLERATED: i64 = 500;
+const ASK_EVERY: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_millis(400);
+/// What a peer said longer ago than this says nothing of now.
+const STALE: Duration = Duration::from_secs(3);
+
+/// What is certain of a peer's clock, in milliseconds; negative where nothing is.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// This node's clock is ahead by at least so much.
+    ahead: i64,
+    /// The peer's clock is ahead by at least so much.
+    behind: i64,
+    at: Instant,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Clocks {
+    peers: Mutex<BTreeMap<NodeId, Bounds>>,
+    /// By how much this node is ahead of its peers' median, if that is more than is tolerated.
+    ahead: AtomicU64,
+}
+
+impl Clocks {
+    /// Milliseconds by which this node's clock is too far ahead, if it is.
+    pub fn ahead(&self) -> Option<u64> {
+        Some(self.ahead.load(Ordering::Relaxed)).filter(|ms| *ms > 0)
+    }
+
+    /// Whether a peer's clock is certainly too far ahead of this node's.
+    pub fn is_fast(&self, peer: NodeId) -> bool {
+        let peers = self.peers.lock().expect("no code that holds this lock panics");
+        peers.get(&peer).is_some_and(|known| known.behind > TOLERATED && known.at.elapsed() < STALE)
+    }
+
+    /// A peer that was asked at `sent` read `theirs` on its clock; the answer was here at `received`.
+    fn learn(&self, peer: NodeId, sent: u64, theirs: u64, received: u64) {
+        let minus = |a: u64, b: u64| a as i64 - b as i64;
+        let bounds = Bounds { ahead: minus(sent, theirs), behind: minus(theirs, received), at: Instant::now() };
+        self.peers.lock().expect("no code that holds this lock panics").insert(peer, bounds);
+    }
+
+    /// Judges by what is known now. Of an even number of peers the lower median counts: one whose
+    /// clock lags makes nobody else fast.
+    fn judge(&self) {
+        let peers = self.peers.lock().expect("no code that holds this lock panics");
+        let mut ahead: Vec<i64> = peers.values().filter(|b| b.at.elapsed() < STALE).map(|b| b.ahead).collect();
+        ahead.sort_unstable();
+        let median = ahead.len().checked_sub(1).map_or(0, |last| ahead[last / 2]);
+        self.ahead.store(if median > TOLERATED { median as u64 } else { 0 }, Ordering::Relaxed);
+    }
+}
+
+/// Answers a peer that asks the time.
+pub(super) fn tell(mesh: &Mesh, clock: &dyn Clock, incoming: &Incoming) {
+    mesh.reply(incoming.reply, |to| to.extend_from_slice(&clock.now_ms().to_le_bytes()));
+}
+
+/// Compares clocks for as long as the host lives.
+pub(super) async fn watch<M: Machine>(host: Weak<Host<M>>) {
+    let mut was_ahead = false;
+    loop {
+        let Some(host) = host.upgrade() else { return };
+        join_all(
+            host.config.members.iter().filter(|peer| peer.node != host.world.node).map(|peer| ask(&host, peer.node)),
+        )
+        .await;
+        host.turn.clocks.judge();
+        let ahead = host.turn.clocks.ahead();
+        match ahead {
+            Some(ms) if !was_ahead => tracing::error!(
+                ms,
+                "this node's clock is ahead of the others': it hands over what it leads and proposes nothing until the clock is right; set it by NTP"
+            ),
+            None if was_ahead => tracing::info!("this node's clock is right again"),
+            _ => {}
+        }
+        was_ahead = ahead.is_some();
+        if was_ahead {
+            lead::give_up(&host).await;
+        }
+        drop(host);
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+async fn ask<M: Machine>(host: &Arc<Host<M>>, peer: NodeId) {
+    let clock = &host.world.clock;
+    let sent = clock.now_ms();
+    let answer = timeout(PATIENCE, host.mesh.call(peer, Kind::Time, CellId::META.0, |_| {})).await;
+    if let Ok(Ok(mut body)) = answer
+        && let Ok(theirs) = body.try_get_u64_le()
+    {
+        host.turn.clocks.learn(peer, sent, theirs, clock.now_ms());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_is_certain_counts() {
+        let clocks = Clocks::default();
+        // 600 ms apart as it seems, and all of it may be the network's.
+        clocks.learn(NodeId(2), 10_000, 9_500, 10_700);
+        clocks.learn(NodeId(3), 10_000, 10_000, 10_001);
+        clocks.judge();
+        assert_eq!(clocks.ahead(), None);
+        // Ahead of one of two: that one may be slow.
+        clocks.learn(NodeId(2), 10_000, 2_000, 10_001);
+        clocks.judge();
+        assert_eq!(clocks.ahead(), None);
+        // Ahead of both: by at least the smaller of the two.
+        clocks.learn(NodeId(3), 10_000, 9_400, 10_001);
+        clocks.judge();
+        assert_eq!(clocks.ahead(), Some(600));
+        tokio::time::advance(STALE * 2).await;
+        clocks.judge();
+        assert_eq!(clocks.ahead(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fast_peer_is_known_as_one() {
+        let clocks = Clocks::default();
+        clocks.learn(NodeId(2), 10_000, 10_600, 10_050);
+        clocks.learn(NodeId(3), 10_000, 10_600, 10_150);
+        assert!(clocks.is_fast(NodeId(2)));
+        assert!(!clocks.is_fast(NodeId(3)), "450 ms at least, and perhaps no more");
+    }
+}
