@@ -311,7 +311,7 @@ async fn a_full_disk_refuses_new_orders_and_lets_everything_else_through() {
         }
         assert!(written < 5_000, "the disk never counts as full");
     };
-    assert!(matches!(refused, ApiError::Busy { .. }), "{refused:?}");
+    assert!(matches!(refused, ApiError::DiskFull { .. }), "{refused:?}");
 
     assert_eq!(wallet(&cluster, ada).await.owed, Minor(0), "reads are served");
     let orders = vec![CancelOrder { which: WhichOrder::Id(resting), reduction: None }];
