@@ -146,6 +146,30 @@ async fn a_bet_is_funded_matched_settled_and_paid_across_cells() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_orders_of_a_call_are_carried_out_in_its_order() {
+    let cluster = Cluster::start(4).await;
+    let other = account(&cluster, 12, 100_000).await;
+    for event in 0..4 {
+        let ada = account(&cluster, 20 + event, 100_000).await;
+        let market = market(&cluster, event + 1).await;
+        place(&cluster, 1, other, market, "l", order(1, Side::Lay, 300, 1_000)).await.outcome.expect("rests");
+        place(&cluster, 1, ada, market, "b", order(1, Side::Back, 300, 1_000)).await.outcome.expect("matches");
+        // The second hedges what is matched and needs no money; those around it do.
+        let orders = vec![
+            order(2, Side::Back, 500, 700),
+            order(1, Side::Lay, 200, 100),
+            order(3, Side::Back, 400, 900),
+            order(1, Side::Lay, 210, 100),
+        ];
+        let request = Request::Place { account: ada, market, reference: reference("four"), orders };
+        let Ok(Response::Placed { reports, .. }) = cluster.call(2, request).await else { panic!("placed") };
+        let numbers: Vec<_> = reports.into_iter().map(|report| report.outcome.expect("accepted").order).collect();
+        assert!(numbers.is_sorted(), "{numbers:?}");
+    }
+    assert_audit_is_zero(&cluster).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_reference_has_one_effect_and_one_answer_through_every_node() {
     let cluster = Cluster::start(4).await;
     let who = account(&cluster, 21, 5_000).await;

@@ -17,6 +17,7 @@ use super::{
     desk::{Desk, ExchangeMachine, Landing},
     feed::MarketFeed,
     market::MarketMessage,
+    order::Line,
     rights::permitted,
     wallet::WalletMessage,
     wire::Failure,
@@ -127,7 +128,7 @@ impl Exchange {
                         index,
                     })
                 });
-                let replies = self.execute(desk, market, instructions, stamps)?;
+                let replies = self.execute(desk, market, instructions.collect(), stamps)?;
                 let mut reports = Vec::with_capacity(replies.len());
                 for (reply, index) in replies.into_iter().zip(0..) {
                     let outcome = reply.await.map_err(|_| Failure::NotLeader(None))??;
@@ -137,7 +138,7 @@ impl Exchange {
             }
             Request::Replace { account, market, order, price, reference } => {
                 let instruction = Instruction::Replace(Replacement { account, market, order, price, reference });
-                let replies = self.execute(desk, market, [instruction], stamps)?;
+                let replies = self.execute(desk, market, vec![instruction], stamps)?;
                 let mut outcome = Err(Failure::NotLeader(None));
                 for reply in replies {
                     outcome = reply.await.map_err(|_| Failure::NotLeader(None))?;
@@ -230,16 +231,18 @@ impl Exchange {
         self: &Arc<Self>,
         desk: &Arc<Desk>,
         market: MarketId,
-        instructions: impl IntoIterator<Item = Instruction>,
+        instructions: Vec<Instruction>,
         (request_id, good_until): (u64, u64),
     ) -> Result<Vec<oneshot::Receiver<Landing>>, Failure> {
         if !desk.group().is_leader() {
             return Err(Failure::NotLeader(self.host.leader_of(desk.id).map(|NodeId(n)| n)));
         }
         self.room_for_orders()?;
+        let line = Line::form(instructions.len());
         instructions
             .into_iter()
-            .map(|instruction| {
+            .zip(line)
+            .map(|(instruction, line)| {
                 let permit = desk.admission.enter(Urgency::NewOrder)?;
                 let (reply, receiver) = oneshot::channel();
                 desk.to_market(market, |busy| MarketMessage::Execute {
@@ -247,6 +250,7 @@ impl Exchange {
                     request_id,
                     instruction,
                     good_until,
+                    line,
                     reply,
                     permit,
                     busy,

@@ -10,7 +10,7 @@ use super::{
     admission::Permit,
     desk::{Busy, Desk, OrderReply},
     exchange::Exchange,
-    order,
+    order::{Line, Run},
     wire::Failure,
 };
 use crate::domain::{
@@ -25,6 +25,7 @@ pub(super) enum MarketMessage {
         request_id: u64,
         instruction: Instruction,
         good_until: u64,
+        line: Line,
         reply: OrderReply,
         permit: Permit,
         busy: Busy,
@@ -56,10 +57,10 @@ impl Actor for MarketActor {
     ) -> Result<(), ActorProcessingErr> {
         let (desk, market) = state;
         match message {
-            MarketMessage::Execute { exchange, request_id, instruction, good_until, reply, permit, busy } => {
+            MarketMessage::Execute { exchange, request_id, instruction, good_until, line, reply, permit, busy } => {
                 if desk.take_off(&instruction, reply) {
                     let desk = desk.clone();
-                    let run = order::Run::begin(&desk, request_id, instruction, good_until);
+                    let run = Run::begin(&desk, request_id, instruction, good_until, line);
                     tokio::spawn(async move {
                         run.fly(&desk, &exchange).await;
                         busy.end(desk.world.clock.now_ms());

@@ -4,6 +4,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::{FutureExt, future::Shared};
+use tokio::sync::oneshot;
+
 use super::{
     desk::{Decision, Desk},
     exchange::Exchange,
@@ -23,6 +26,56 @@ const ATTEMPTS: u8 = 3;
 /// Time past an order's deadline in which its verdict (EXPIRED, most likely) may still arrive.
 const GRACE_MS: u64 = 500;
 
+type Signal = Shared<oneshot::Receiver<()>>;
+
+/// An order's place among those of its call, which are carried out in the order they were given.
+///
+/// Those that need money go to the wallet's cell one behind the other and stay in order by themselves;
+/// one that needs none would overtake them, so it waits until they have landed.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    /// Of the order before: it is on its way; nothing can come before what follows it any longer.
+    before: Option<(Signal, Signal)>,
+    sent: Option<oneshot::Sender<()>>,
+    passed: Option<oneshot::Sender<()>>,
+}
+
+impl Line {
+    /// Places for so many orders.
+    pub(super) fn form(count: usize) -> Vec<Line> {
+        let mut line: Vec<Line> = std::iter::repeat_with(Line::default).take(count).collect();
+        for second in 1..count {
+            let ((sent, is_sent), (passed, has_passed)) = (oneshot::channel(), oneshot::channel());
+            (line[second - 1].sent, line[second - 1].passed) = (Some(sent), Some(passed));
+            line[second].before = Some((is_sent.shared(), has_passed.shared()));
+        }
+        line
+    }
+
+    // A signal that is dropped says the same as one that is given: that order is out of the way.
+
+    async fn until_sent(&self) {
+        if let Some((sent, _)) = &self.before {
+            let _ = sent.clone().await;
+        }
+    }
+
+    async fn until_passed(&self) {
+        if let Some((_, passed)) = &self.before {
+            let _ = passed.clone().await;
+        }
+    }
+
+    fn sent(&mut self) {
+        self.sent.take();
+    }
+
+    fn passed(&mut self) {
+        self.sent();
+        self.passed.take();
+    }
+}
+
 /// An order between its arrival and its verdict.
 pub(super) struct Run {
     /// Follows the bet through the logs of both cells.
@@ -32,11 +85,12 @@ pub(super) struct Run {
     /// What the order saw when it arrived; checked again when it is applied.
     admission: Admission,
     delay: Duration,
+    line: Line,
 }
 
 impl Run {
     /// Stamps the order with the market as it is now. The bet delay prolongs its deadline.
-    pub(super) fn begin(desk: &Desk, request_id: u64, instruction: Instruction, good_until: u64) -> Self {
+    pub(super) fn begin(desk: &Desk, request_id: u64, instruction: Instruction, good_until: u64, line: Line) -> Self {
         let key = instruction.key();
         let (admission, delay_ms) = desk.read(|cell| {
             let delay_ms = cell.market(key.market).map_or(0, |market| market.bet_delay_ms());
@@ -44,21 +98,29 @@ impl Run {
             let unseen = Admission { epoch: 0, cancel_epoch: 0, good_until };
             (cell.admission(key.account, key.market, good_until + delay_ms).unwrap_or(unseen), delay_ms)
         });
-        Self { request_id, instruction, key, admission, delay: Duration::from_millis(delay_ms) }
+        Self { request_id, instruction, key, admission, delay: Duration::from_millis(delay_ms), line }
     }
 
-    pub(super) async fn fly(self, desk: &Desk, exchange: &Arc<Exchange>) {
+    pub(super) async fn fly(mut self, desk: &Desk, exchange: &Arc<Exchange>) {
         let result = self.decide(desk, exchange).await;
         tracing::debug!(request_id = self.request_id, cell = %desk.id, result = ?result.as_ref().map(Result::is_ok), "landed");
         desk.land(&self.key, &result);
+        self.line.until_passed().await;
+        self.line.passed();
     }
 
-    async fn decide(&self, desk: &Desk, exchange: &Arc<Exchange>) -> Result<Result<OrderView, Refusal>, Failure> {
+    async fn decide(&mut self, desk: &Desk, exchange: &Arc<Exchange>) -> Result<Result<OrderView, Refusal>, Failure> {
         if !self.delay.is_zero() {
             // Nothing is promised meanwhile: no money moves before the delay is over.
             tokio::time::sleep(self.delay).await;
         }
-        let (mut amount, mut attempt) = match desk.read(|cell| cell.needed(&self.instruction)) {
+        self.line.until_sent().await;
+        let mut needed = desk.read(|cell| cell.needed(&self.instruction));
+        if needed == Needed::Funds(Minor::ZERO) {
+            self.line.until_passed().await;
+            needed = desk.read(|cell| cell.needed(&self.instruction));
+        }
+        let (mut amount, mut attempt) = match needed {
             Needed::Verdict(outcome) => return Ok(outcome),
             Needed::Funds(amount) => (amount, 1),
             Needed::More { short, attempt } => (short, attempt + 1),
@@ -67,6 +129,8 @@ impl Run {
             if attempt == 1 && amount == Minor::ZERO {
                 // What the rules refuse goes through the log too, to be remembered.
                 let command = Command::Execute { instruction: self.instruction.clone(), admission: self.admission };
+                // It is in the queue before whoever waits for this runs.
+                self.line.passed();
                 match desk.propose(command).await? {
                     Verdict::Accepted(order) => return Ok(Ok(order)),
                     Verdict::Refused(refusal) => return Ok(Err(refusal)),
@@ -82,6 +146,8 @@ impl Run {
             }
             let decision = desk.wait_for(&self.instruction);
             let fund = Fund { instruction: self.instruction.clone(), admission: self.admission, attempt, amount };
+            // It is under way before whoever waits for this runs.
+            self.line.sent();
             exchange.fund(fund, self.request_id).await?;
             tracing::debug!(request_id = self.request_id, cell = %desk.id, attempt, "funded");
             match self.until_decided(desk, decision).await? {
@@ -91,11 +157,7 @@ impl Run {
         }
     }
 
-    async fn until_decided(
-        &self,
-        desk: &Desk,
-        decision: tokio::sync::oneshot::Receiver<Decision>,
-    ) -> Result<Decision, Failure> {
+    async fn until_decided(&self, desk: &Desk, decision: oneshot::Receiver<Decision>) -> Result<Decision, Failure> {
         let now = desk.world.clock.now_ms();
         let left = Duration::from_millis((self.admission.good_until + GRACE_MS).saturating_sub(now));
         match tokio::time::timeout(left, decision).await {
