@@ -4,6 +4,10 @@
 //! which nobody was told, and it is cut. After a cut the next batch takes the same number again,
 //! after rot the number stays missing for ever, so that every later recovery judges alike.
 //!
+//! One more thing says so: a segment that is gone. It was unlinked when the batch that made it
+//! superfluous was durable; groups whose live entries were in it have lost that batch
+//! (`check_entries`).
+//!
 //! Nothing is written before all of it is read and judged.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -327,7 +331,9 @@ impl<'a> Fold<'a> {
         tail
     }
 
-    /// The live entries of every group must all have been read.
+    /// The live entries of every group must all have been read. If not, although no batch seems to
+    /// be missing, then the segment was unlinked that they were in, and the batch is lost that said
+    /// they are not needed, however much its remains look like a stopped write.
     fn check_entries(&mut self) {
         let mut short = Vec::new();
         for (group, state) in &self.groups {

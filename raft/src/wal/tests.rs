@@ -1,5 +1,6 @@
 //! Tests of the log, on a disk in memory that loses and breaks what it may, and on a real one.
 
+mod cuts;
 mod damage;
 mod life;
 mod model;

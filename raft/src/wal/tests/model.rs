@@ -9,7 +9,7 @@ use super::*;
 use crate::disk::Faults;
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     /// Appends so many entries of so many bytes after the last one.
     Append {
         group: Group,
@@ -58,7 +58,7 @@ enum Step {
     Close,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     let group = 0..4_u16;
     prop_oneof![
         8 => (group.clone(), 1..6_u64, 0..3000_usize).prop_map(|(group, count, size)| Step::Append { group, count, size }),
@@ -78,7 +78,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// The record that a step submits in this state.
-fn record(step: &Step, naive: &Naive) -> Option<(Group, Record)> {
+pub(super) fn record(step: &Step, naive: &Naive) -> Option<(Group, Record)> {
     let fact = |n: u8| Bytes::from(vec![n; 1 + n as usize % 40]);
     let bounds = |group: &Group| {
         let state = naive.groups.get(group);
