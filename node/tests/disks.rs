@@ -136,6 +136,112 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
+/// Gives every segment of a node's log a second name, so that nothing is gone that gets unlinked.
+fn hold(data: &Path) -> PathBuf {
+    let held = data.with_file_name("held");
+    fs::create_dir(&held).expect("it can be created");
+    for segment in segments(data) {
+        fs::hard_link(&segment, held.join(segment.file_name().expect("a file"))).expect("it can be linked");
+    }
+    held
+}
+
+/// Ends that, and puts back the segments that were unlinked meanwhile, if asked to.
+fn let_go(data: &Path, held: &Path, put_back: bool) {
+    for entry in fs::read_dir(held).expect("it can be listed") {
+        let entry = entry.expect("it can be listed");
+        let place = data.join("wal").join(entry.file_name());
+        if put_back && !place.exists() {
+            fs::hard_link(entry.path(), place).expect("it can be linked");
+        }
+    }
+    fs::remove_dir_all(held).expect("it can be removed");
+}
+
+/// Has node 3 write what nobody else learns of, and kills it. The others are frozen when this
+/// returns. Gives the references under which it was asked for deposits to all accounts.
+///
+/// A leader takes proposals for one election timeout after it last heard from a majority. On a busy
+/// machine that may be over before they have come in; then it is tried again, with all nodes.
+async fn written_by_one_alone(cluster: &mut Cluster, round: usize) -> Vec<String> {
+    let first = client(cluster, 0);
+    let third = client(cluster, 2);
+    let data = cluster.data(2);
+    let started = Instant::now();
+    let mut references = Vec::new();
+    loop {
+        until(&first, "all agree and each leads its share", |status| {
+            let led = |node| status.cells.iter().filter(|cell| cell.leader == Some(node)).count();
+            agreed(status) && (1..=3).all(|node| (5..=6).contains(&led(node)))
+        })
+        .await;
+        let held = hold(&data);
+        cluster.freeze(0);
+        cluster.freeze(1);
+        let text = format!("alone-{round}-{}", references.len());
+        let answers = futures::future::join_all((1..=40).map(|account| {
+            let reference = Reference::new(&text).expect("short");
+            let request = Request::Deposit { account: AccountId(account), amount: Minor(100), reference };
+            timeout(Duration::from_secs(1), third.call(request))
+        }));
+        for answer in answers.await {
+            assert!(!matches!(answer, Ok(Ok(_))), "one of three acknowledged a deposit: {answer:?}");
+        }
+        let (segment, places) = batches(&data);
+        let bytes = fs::read(&segment).expect("it can be read");
+        // What says so was written when the others were frozen, and so was all that follows it.
+        let written = bytes[..places[places.len() - 1]].windows(text.len()).any(|part| part == text.as_bytes());
+        references.push(text);
+        if written {
+            cluster.kill(2);
+            // A write that was stopped has not yet made any segment superfluous.
+            let_go(&data, &held, true);
+            return references;
+        }
+        assert!(started.elapsed() < LIVENESS, "node 3 alone wrote nothing");
+        cluster.thaw(0);
+        cluster.thaw(1);
+        let_go(&data, &held, false);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_was_cut_in_its_last_write_goes_on() {
+    let mut cluster = cluster(3).await;
+    let first = client(&cluster, 0);
+    fill(&first).await;
+    let mut deposits = 1;
+    for round in 0..6 {
+        let references = written_by_one_alone(&mut cluster, round).await;
+        let data = cluster.data(2);
+        let (segment, places) = batches(&data);
+        let (begin, end) = (places[places.len() - 2], places[places.len() - 1]);
+        // As if the process had ended while it wrote, and before it noted how far it had come.
+        let cut = begin + (end - begin) * (round + 1) / 7 + round * 13;
+        let mut bytes = fs::read(&segment).expect("it can be read");
+        bytes[cut..].fill(0);
+        fs::write(&segment, bytes).expect("it can be written");
+        fs::remove_file(data.join("wal/mark")).expect("it is there");
+        cluster.thaw(0);
+        cluster.thaw(1);
+        cluster.launch(2).expect("it can be started");
+        cluster.wait_ready(2).await.unwrap_or_else(|error| panic!("round {round}, cut at {cut}: {error}"));
+        let status = until(&first, "the node with the cut log agrees with the others", agreed).await;
+        assert!(status.nodes.iter().all(|node| node.note.is_none()), "round {round}, cut at {cut}: {:?}", status.nodes);
+        // Whether they had come through or not: said again, each is there once.
+        for reference in &references {
+            deposits += 1;
+            for account in 1..=40 {
+                deposit(&first, account, reference).await;
+            }
+        }
+        let third = client(&cluster, 2);
+        for account in 1..=40 {
+            assert_eq!(available(&third, account).await, Minor(100 * deposits), "round {round}, account {account}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_that_lost_what_it_had_acknowledged_takes_nobody_down_with_it() {
     let mut cluster = cluster(3).await;
