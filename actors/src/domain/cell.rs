@@ -173,12 +173,6 @@ impl Cell {
                 self.start_audit(turn, audit);
                 Ok(Verdict::Done)
             }
-            #[cfg(any(test, feature = "mispost"))]
-            Command::Mispost { account } => {
-                self.wallets.change(account, |wallet| wallet.credit(super::types::Minor(1)));
-                self.head.books.misposted += 1;
-                Ok(Verdict::Done)
-            }
         }
     }
 

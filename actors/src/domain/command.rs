@@ -200,11 +200,6 @@ pub enum Command {
     Marker {
         audit: u64,
     },
-    /// Puts a penny into a wallet out of nowhere, so that a test can see the audit find it.
-    #[cfg(any(test, feature = "mispost"))]
-    Mispost {
-        account: AccountId,
-    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,6 +16,11 @@ use crate::{
 /// Account numbers fit into the integers of every client.
 const MAX_ACCOUNT: u64 = (1 << 53) - 1;
 
+/// How the reference of a deposit begins that credits a penny too much, so that a test can see the
+/// audit find it.
+#[cfg(any(test, feature = "mispost"))]
+const MISPOST: &str = "mispost";
+
 /// Keeps one reference's calls of different kinds apart.
 #[derive(serde::Serialize)]
 enum Call {
@@ -60,8 +65,19 @@ impl Cell {
             cell.head.books.measured.external -= i128::from(amount.0);
             turn.post(Account::External, Account::Wallet(account), split.available);
             turn.post(Account::External, Account::Owed(account), split.owed);
+            #[cfg(any(test, feature = "mispost"))]
+            if reference.as_str().starts_with(MISPOST) {
+                cell.mispost(account);
+            }
             Ok(())
         })
+    }
+
+    /// A penny out of nowhere: in the wallet, in no posting.
+    #[cfg(any(test, feature = "mispost"))]
+    fn mispost(&mut self, account: AccountId) {
+        self.wallets.change(account, |wallet| wallet.credit(Minor(1)));
+        self.head.books.misposted += 1;
     }
 
     pub(super) fn withdraw(

@@ -286,8 +286,11 @@ fn a_penny_from_nowhere_turns_the_audit_non_zero() {
     let id = (1..).find(|key| two.cell_of(kind::ACCOUNT, *key) == CellId(1)).unwrap();
     let u = account(&mut cells[1], id, 500);
     assert_eq!(audit(&mut cells, 1), 0);
-    run(&mut cells[1], Command::Mispost { account: u });
-    assert_eq!(audit(&mut cells, 2), 1);
+    let deposit = |name: &str| Command::Deposit { account: u, amount: Minor(100), reference: reference(name) };
+    run(&mut cells[1], deposit("right"));
+    assert_eq!(audit(&mut cells, 2), 0);
+    run(&mut cells[1], deposit("mispost-1"));
+    assert_eq!(audit(&mut cells, 3), 1);
 }
 
 #[test]
