@@ -207,10 +207,9 @@ pub enum ApiError {
     /// The deadline passed while the outcome was still open; the same reference gives it later.
     #[error("The outcome is not known yet; ask again with the same reference.")]
     Unknown,
-    /// What is left of the disk is for cancels, settlement and money on its way. Nothing has happened.
+    /// Nothing has happened. What is left of the disk is for cancels, settlement and money on its way.
     #[error(
-        "The disk of the node that leads this cell is full: no new orders until the operator makes room; cancels are \
-         taken. Try again in {retry_after_ms} ms."
+        "The disk of the node that holds this is full: make room there, and bet again; reads and cancels still work."
     )]
     DiskFull { retry_after_ms: u64 },
 }

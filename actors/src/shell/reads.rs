@@ -103,11 +103,13 @@ impl Exchange {
         let leads = cells.iter().filter(|cell| cell.leader == Some(self.world.node.0)).count() as u32;
         // One sentence is enough to send someone to the node's log, which has them all.
         let told = status.damaged.iter().chain(&status.notices).next();
-        let note = match status.clock_ahead_ms {
-            Some(ms) => {
+        let full = "the log's disk is full: make room, and bets are taken again; reads, cancels and settlement go on";
+        let note = match (status.clock_ahead_ms, told) {
+            (Some(ms), _) => {
                 Some(format!("its clock is {ms} ms ahead of the others': it leads nothing until that is right"))
             }
-            None => told.map(|(cell, sentence)| format!("{cell}: {sentence}")),
+            (None, Some((cell, sentence))) => Some(format!("{cell}: {sentence}")),
+            (None, None) => status.log.full.then(|| full.to_owned()),
         };
         let node = NodeView {
             node: self.world.node.0,

@@ -106,12 +106,18 @@ pub fn run(args: &ServeArgs) -> Result<(), String> {
     on_runtime(async {
         // Before anything else, so that a stop during the start is a stop.
         let leave = signals::leave().map_err(|e| format!("Signals cannot be handled: {e}."))?;
+        let data = config.data.clone();
         let node = tokio::select! {
             biased;
             () = leave.clone().asked() => return Ok(()),
             node = Node::start(config) => node.map_err(|e| e.to_string())?,
         };
-        node.run(leave.asked()).await.map_err(|reason| format!("The node may not go on: {reason}."))
+        node.run(leave.asked()).await.map_err(|reason| {
+            format!(
+                "The node may not go on: {reason}; check the disk that holds {} and start it again.",
+                data.display()
+            )
+        })
     })
 }
 

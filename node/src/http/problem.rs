@@ -130,10 +130,10 @@ impl From<ApiError> for Problem {
             ApiError::Forbidden => Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", message),
             ApiError::Busy { retry_after_ms } => Self::busy(retry_after_ms),
             ApiError::Unavailable => Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message).after(100),
-            ApiError::DiskFull { retry_after_ms } => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "DISK_FULL", message).after(retry_after_ms)
-            }
             ApiError::Unknown => Self::new(StatusCode::GATEWAY_TIMEOUT, "OUTCOME_UNKNOWN", message).after(100),
+            ApiError::DiskFull { retry_after_ms } => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "DISK_FULL", message).after(retry_after_ms)
+            }
         }
     }
 }
@@ -146,9 +146,9 @@ impl Problem {
             (_, "INVALID") => Some(ApiError::Invalid(detail.message.clone())),
             (_, "FORBIDDEN") => Some(ApiError::Forbidden),
             (503, "BUSY") | (429, _) => Some(ApiError::Busy { retry_after_ms }),
-            (503, "DISK_FULL") => Some(ApiError::DiskFull { retry_after_ms }),
             (503, "UNAVAILABLE") => Some(ApiError::Unavailable),
             (_, "OUTCOME_UNKNOWN") => Some(ApiError::Unknown),
+            (_, "DISK_FULL") => Some(ApiError::DiskFull { retry_after_ms }),
             (_, code) => serde_json::from_value(code.into()).ok().map(ApiError::Refused),
         }
     }

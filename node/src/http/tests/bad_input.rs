@@ -180,9 +180,9 @@ async fn every_way_a_call_can_fail_has_its_status() {
         (ApiError::Invalid("The name is empty.".into()), 400, "INVALID"),
         (ApiError::Forbidden, 403, "FORBIDDEN"),
         (ApiError::Busy { retry_after_ms: 2500 }, 503, "BUSY"),
-        (ApiError::DiskFull { retry_after_ms: 1000 }, 503, "DISK_FULL"),
         (ApiError::Unavailable, 503, "UNAVAILABLE"),
         (ApiError::Unknown, 504, "OUTCOME_UNKNOWN"),
+        (ApiError::DiskFull { retry_after_ms: 1000 }, 507, "DISK_FULL"),
     ];
     for (error, status, code) in cases {
         served.fake.answer_next(Err(error.clone()));
