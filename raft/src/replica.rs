@@ -21,6 +21,8 @@ use crate::{
 /// Unacknowledged messages to one cell above which [`Out::congested`] names it: new funding is
 /// refused then, while credits and collections still go out (architecture, section 2.6).
 pub const CONGESTED_AT: usize = 8_192;
+/// Bytes of most messages between cells, to ask for memory once.
+const USUAL_MESSAGE: usize = 128;
 
 /// One log entry: everything that had gathered for the cell.
 #[derive(Debug, Serialize, Deserialize)]
@@ -237,7 +239,8 @@ impl<M: Machine> Replica<M> {
             };
             for (to, message) in out.messages {
                 assert_ne!(to, self.id, "a cell applies inline what it would send to itself");
-                let body = postcard::to_stdvec(&message).expect("messages are plain data");
+                let body =
+                    postcard::to_extend(&message, Vec::with_capacity(USUAL_MESSAGE)).expect("messages are plain data");
                 self.out.entry(to).or_default().push(body.into());
                 applied.sent_to.insert(to);
             }

@@ -6,8 +6,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-/// At 64,000 entries a cell, copying a bucket copies 250 of them.
-const BUCKETS: usize = 256;
+/// At 64,000 entries a cell, a bucket holds 64: few looks, and little to copy.
+const BUCKETS: usize = 1_024;
+/// Buckets in one chunk of a snapshot.
+const TOGETHER: usize = 64;
 
 /// A key that says where it belongs: taken modulo the number of buckets.
 pub trait Keyed: Ord + Copy {
@@ -57,13 +59,17 @@ impl<K: Keyed, V: Clone> Buckets<K, V> {
 }
 
 impl<K: Serialize + DeserializeOwned + Keyed, V: Serialize + DeserializeOwned> Buckets<K, V> {
-    /// One chunk a bucket.
+    /// Some buckets in each chunk.
     pub fn chunks(&self) -> impl Iterator<Item = Vec<u8>> + Send
     where
         K: Send + Sync,
         V: Send + Sync,
     {
-        self.buckets.iter().map(|bucket| postcard::to_stdvec(&**bucket).expect("plain data"))
+        self.buckets.chunks(TOGETHER).map(|buckets| {
+            buckets.iter().fold(Vec::with_capacity(TOGETHER), |bytes, bucket| {
+                postcard::to_extend(&**bucket, bytes).expect("plain data")
+            })
+        })
     }
 
     /// Takes what [`chunks`](Self::chunks) made off the front of `bytes`.

@@ -15,8 +15,13 @@ use super::{
 
 /// A hash of a call's content; never [`ANY_CONTENT`].
 pub fn content<T: Serialize>(call: &T) -> u64 {
-    let bytes = postcard::to_stdvec(call).expect("calls are plain data");
-    xxh3_64(&bytes).max(1)
+    // Nearly all calls are this short, and asking for memory costs more than hashing them.
+    let mut short = [0; 192];
+    let hash = match postcard::to_slice(call, &mut short) {
+        Ok(bytes) => xxh3_64(bytes),
+        Err(_) => xxh3_64(&postcard::to_stdvec(call).expect("calls are plain data")),
+    };
+    hash.max(1)
 }
 
 /// The content of a verdict that was given before its call came (a cancel by reference).

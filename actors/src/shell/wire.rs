@@ -65,7 +65,7 @@ pub(super) struct CellReport {
 }
 
 pub(super) fn encode<T: Serialize>(message: &T) -> bytes::Bytes {
-    postcard::to_stdvec(message).expect("messages between nodes are plain data").into()
+    postcard::to_extend(message, Vec::with_capacity(256)).expect("messages between nodes are plain data").into()
 }
 
 pub(super) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {

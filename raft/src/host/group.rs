@@ -37,6 +37,9 @@ use crate::{
 };
 use view::Readers;
 
+/// Bytes of most items in a batch: growing the buffer costs more than asking for a little too much.
+const USUAL_ITEM: usize = 128;
+
 /// Who waits for what becomes of an item.
 enum Waiter<M: Machine> {
     Client(oneshot::Sender<Result<M::Verdict, ProposeError>>),
@@ -337,7 +340,9 @@ impl<M: Machine> Group<M> {
         drop(q);
         let batch =
             Batch { stamp: self.turn.clock.now_ms(), origin: Origin { node: self.turn.life, number }, acks, items };
-        let body = postcard::to_extend(&batch, vec![BATCH]).expect("a batch is plain data");
+        let mut body = Vec::with_capacity(USUAL_ITEM * (1 + batch.items.len()));
+        body.push(BATCH);
+        let body = postcard::to_extend(&batch, body).expect("a batch is plain data");
         Some((number, body.into()))
     }
 

@@ -1,7 +1,7 @@
 //! A cell as bytes: what a snapshot carries, and what the state hash is taken over.
 //!
 //! ```text
-//! version u8 | head | 256 buckets of wallets | 256 buckets of references | number of markets | (id, market, funding)…
+//! version u8 | head | buckets of wallets | buckets of references | number of markets | (id, market, funding)…
 //! ```
 //! Each part is one postcard value; the next begins where it ends. Chunks are cut anywhere
 //! and only bounded.
@@ -14,7 +14,7 @@ use stakehold_raft::machine::Chunks;
 use super::{Cell, Head, Slot};
 use crate::domain::{references::References, wallet::Wallets};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Largest chunk.
 const MAX_CHUNK: usize = 256 * 1024;
 

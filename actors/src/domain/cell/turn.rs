@@ -38,7 +38,8 @@ impl<'a> Turn<'a> {
         Self {
             stamp,
             out,
-            postings: Vec::new(),
+            // A bet makes four to six.
+            postings: Vec::with_capacity(8),
             credits: BTreeMap::new(),
             collects: BTreeMap::new(),
             left: BTreeMap::new(),
