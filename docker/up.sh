@@ -62,13 +62,15 @@ start_plain() {
 }
 
 stop_plain() {
+    there=
     for n in 1 2 3; do
-        if docker container inspect "$project-n$n-1" >/dev/null 2>&1; then
-            # A drain first, as compose does it.
-            docker stop "$project-n$n-1" >/dev/null
-            docker rm "$project-n$n-1" >/dev/null
-        fi
+        if docker container inspect "$project-n$n-1" >/dev/null 2>&1; then there="$there $project-n$n-1"; fi
     done
+    if [ -n "$there" ]; then
+        # All at once and with a drain, as compose does it.
+        docker stop $there >/dev/null
+        docker rm $there >/dev/null
+    fi
     if docker network inspect "${project}_mesh" >/dev/null 2>&1; then docker network rm "${project}_mesh" >/dev/null; fi
 }
 

@@ -207,7 +207,8 @@ pub enum ApiError {
     /// The deadline passed while the outcome was still open; the same reference gives it later.
     #[error("The outcome is not known yet; ask again with the same reference.")]
     Unknown,
-    /// Nothing has happened. What is left of the disk is for cancels, settlement and money on its way.
+    /// This call did nothing; an earlier one with its reference stands. What is left of the disk is
+    /// for cancels, settlement and money on its way.
     #[error(
         "The disk of the node that holds this is full: make room there, and bet again; reads and cancels still work."
     )]
