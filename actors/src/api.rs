@@ -55,6 +55,13 @@ pub enum Request {
         cap: Option<Minor>,
         reference: Reference,
     },
+    /// How much less commission the account pays, in basis points of it: 10,000 is none at all. It
+    /// holds in a market from the account's next funded order there.
+    SetAccountDiscount {
+        account: AccountId,
+        discount_bp: u32,
+        reference: Reference,
+    },
     Statement {
         account: AccountId,
         before: Option<u64>,
@@ -225,6 +232,8 @@ pub struct AccountView {
     /// Money that left the wallet for markets and has not come back.
     pub in_markets: Minor,
     pub cap: Option<Minor>,
+    /// Off the commission it pays, in basis points of that.
+    pub discount_bp: u32,
     /// Markets the account has entered.
     pub markets: Vec<MarketId>,
     pub heartbeat_ms: u64,

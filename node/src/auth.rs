@@ -81,6 +81,7 @@ pub fn may(principal: Principal, request: &Request) -> bool {
         Request::CreateAccount { .. }
         | Request::Deposit { .. }
         | Request::SetAccountCap { .. }
+        | Request::SetAccountDiscount { .. }
         | Request::CreateMarket { .. }
         | Request::OpenMarket { .. }
         | Request::SuspendMarket { .. }

@@ -108,7 +108,9 @@ impl Fake {
                 accounts.insert(account, name.clone());
                 Ok(Response::Account(account_view(account, name)))
             }
-            Request::GetAccount { account } | Request::SetAccountCap { account, .. } => {
+            Request::GetAccount { account }
+            | Request::SetAccountCap { account, .. }
+            | Request::SetAccountDiscount { account, .. } => {
                 let name = self.accounts.lock().unwrap().get(&account).cloned();
                 let name = name.ok_or(ApiError::Refused(Refusal::UnknownAccount))?;
                 Ok(Response::Account(account_view(account, name)))
@@ -267,6 +269,7 @@ fn account_view(account: AccountId, name: String) -> AccountView {
         owed: Minor(0),
         in_markets: Minor(500),
         cap: None,
+        discount_bp: 0,
         markets: vec![MARKET],
         heartbeat_ms: 0,
     }

@@ -148,6 +148,9 @@ impl Cell {
             Command::Deposit { account, amount, reference } => self.deposit(turn, account, amount, &reference),
             Command::Withdraw { account, amount, reference } => self.withdraw(turn, account, amount, &reference),
             Command::SetCap { account, cap, reference } => self.set_cap(account, cap, &reference),
+            Command::SetDiscount { account, discount_bp, reference } => {
+                self.set_discount(account, discount_bp, &reference)
+            }
             Command::Fund(fund) => self.fund(turn, fund),
             Command::Heartbeat { account, timeout_ms } => self.heartbeat(turn, account, timeout_ms),
             Command::CancelEverywhere { account } => self.cancel_everywhere(turn, account),

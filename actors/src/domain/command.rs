@@ -118,6 +118,13 @@ pub enum Command {
         cap: Option<Minor>,
         reference: Reference,
     },
+    /// How much less commission the account pays, in basis points of it. It holds in a market from the
+    /// account's next funded order there.
+    SetDiscount {
+        account: AccountId,
+        discount_bp: u32,
+        reference: Reference,
+    },
     /// Moves `amount` from the wallet to the market's cell, together with the instruction. The
     /// verdict says only that it is on its way: what became of the instruction is an
     /// [`Effect::OrderDecided`] or [`Effect::OrderPending`] of the market's cell.
@@ -274,6 +281,8 @@ pub struct Funded {
     pub amount: Minor,
     /// Why it could not; the market's cell decides whether that matters.
     pub refusal: Option<Refusal>,
+    /// The account's discount on commission, in basis points, as the wallet knows it now.
+    pub discount_bp: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

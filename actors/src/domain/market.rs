@@ -122,6 +122,18 @@ impl Market {
         Some(self.by_runner_id[at].1)
     }
 
+    /// An account's discount on commission here, in basis points; `None` if it has nothing here.
+    pub fn discount(&self, account: AccountId) -> Option<u32> {
+        Some(self.accounts[self.account_number(account)? as usize].discount_bp)
+    }
+
+    pub fn set_discount(&mut self, account: AccountId, discount_bp: u32) {
+        assert!(discount_bp <= BASIS_POINTS, "a discount is at most the whole");
+        if let Some(number) = self.account_number(account) {
+            self.accounts.at_mut(number as usize).discount_bp = discount_bp;
+        }
+    }
+
     fn account_number(&self, id: AccountId) -> Option<u32> {
         self.by_account_id.get(&id).copied()
     }

@@ -15,7 +15,7 @@ use super::{
 /// with positions bounded by the market's volume, every sum fits in 128 bits.
 const DENOMINATOR_MAX: u128 = 10_000_000_000_000_000;
 
-const BASIS_POINTS: i128 = 10_000;
+pub const BASIS_POINTS: i128 = 10_000;
 
 /// Reduction factors are in thousandths of a percent.
 pub const WHOLE_FACTOR: u32 = 100_000;

@@ -37,6 +37,8 @@ pub struct Wallet {
     available: Minor,
     owed: Minor,
     pub cap: Option<Minor>,
+    /// Off the commission it pays, in basis points of that.
+    pub discount_bp: u32,
     pub heartbeat: Option<Heartbeat>,
     /// Markets the account has entered and not yet left for good, and how much of its money is
     /// there or on its way there or back.
@@ -123,6 +125,7 @@ impl Wallet {
             available: Minor::ZERO,
             owed: Minor::ZERO,
             cap: None,
+            discount_bp: 0,
             heartbeat: None,
             markets: BTreeMap::new(),
             statement: Statement::default(),
@@ -233,6 +236,7 @@ impl Wallet {
             owed: self.owed,
             in_markets: self.in_markets(),
             cap: self.cap,
+            discount_bp: self.discount_bp,
             markets: self.markets().collect(),
             heartbeat_ms: self.heartbeat.map_or(0, |heartbeat| heartbeat.timeout_ms),
         }

@@ -197,6 +197,9 @@ impl Exchange {
             R::SetAccountCap { account, cap, reference } => {
                 (Owner::Wallet(account), Command::SetCap { account, cap, reference })
             }
+            R::SetAccountDiscount { account, discount_bp, reference } => {
+                (Owner::Wallet(account), Command::SetDiscount { account, discount_bp, reference })
+            }
             R::Heartbeat { account, timeout_ms } => {
                 (Owner::Wallet(account), Command::Heartbeat { account, timeout_ms })
             }

@@ -21,6 +21,7 @@ pub(super) fn permitted(call: &Call) -> Result<(), ApiError> {
         | R::Deposit { .. }
         | R::Withdraw { .. }
         | R::SetAccountCap { .. }
+        | R::SetAccountDiscount { .. }
         | R::CreateMarket { .. }
         | R::OpenMarket { .. }
         | R::SuspendMarket { .. }

@@ -28,6 +28,7 @@ impl Exchange {
             | R::Deposit { account, .. }
             | R::Withdraw { account, .. }
             | R::SetAccountCap { account, .. }
+            | R::SetAccountDiscount { account, .. }
             | R::Statement { account, .. }
             | R::Heartbeat { account, .. }
             | R::CancelAll { account, market: None }

@@ -221,6 +221,33 @@ fn what_cannot_be_given_back_is_owed_and_the_next_credit_pays_it() {
     assert_eq!(total(&two.world), 0);
 }
 
+/// Exchange rules, section 3: commission is net × rate × (1 − discount), with one floor.
+#[test]
+fn a_discount_holds_from_the_next_funded_order_and_through_corrections() {
+    let mut two = Two::new();
+    let (market, account) = (two.market, two.back);
+    let discount = |bp, name| Command::SetDiscount { account, discount_bp: bp, reference: reference(name) };
+    let too_much = two.world.command(WALLETS, two.now, discount(10_001, "too-much")).0;
+    assert_eq!(too_much, Verdict::Refused(Refusal::InvalidAmount));
+    two.world.command(WALLETS, two.now, discount(2_500, "a-quarter"));
+    assert_eq!(two.world.cell(WALLETS).account_view(account).unwrap().discount_bp, 2_500);
+
+    let (bet, against) = (two.order(account, Side::Back, 1000, 300), two.order(two.lay, Side::Lay, 1000, 300));
+    two.fund(against).unwrap();
+    two.fund(bet).unwrap();
+    // Given after the last funded order: it changes nothing here.
+    two.world.command(WALLETS, two.now, discount(10_000, "all"));
+    two.operate(Command::Settle { market, result: winner(A), reference: reference("s1") });
+    // 2000 won, 5 % of it is 100, three quarters of that are paid; the other account has no discount.
+    assert_eq!((two.wallet(account), two.wallet(two.lay)), ((3925, 0, 0), (3000, 0, 0)));
+    assert_eq!(total(&two.world), 0);
+    two.operate(Command::Resettle { market, result: MarketResult::Void, reference: reference("s2") });
+    assert_eq!((two.wallet(account), two.wallet(two.lay)), ((2000, 0, 0), (5000, 0, 0)));
+    two.operate(Command::Resettle { market, result: winner(A), reference: reference("s3") });
+    assert_eq!((two.wallet(account), two.wallet(two.lay)), ((3925, 0, 0), (3000, 0, 0)));
+    assert_eq!(total(&two.world), 0);
+}
+
 #[test]
 fn an_order_that_a_release_left_short_is_held_and_funded_again() {
     let mut two = Two::new();

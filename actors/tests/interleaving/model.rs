@@ -105,7 +105,8 @@ impl Model {
         let (account, reference) = match command {
             Command::Deposit { account, reference, .. }
             | Command::Withdraw { account, reference, .. }
-            | Command::SetCap { account, reference, .. } => (Some(*account), reference),
+            | Command::SetCap { account, reference, .. }
+            | Command::SetDiscount { account, reference, .. } => (Some(*account), reference),
             Command::CreateMarket { reference, .. }
             | Command::RemoveRunner { reference, .. }
             | Command::Settle { reference, .. }

@@ -94,6 +94,10 @@ pub fn outgoing(request: Request) -> Outgoing {
             let body = accounts::SetCap { cap, reference: Some(reference) };
             send(Method::PUT, format!("/v1/accounts/{account}/cap"), &body, account_view)
         }
+        R::SetAccountDiscount { account, discount_bp, reference } => {
+            let body = accounts::SetDiscount { discount_bp, reference: Some(reference) };
+            send(Method::PUT, format!("/v1/accounts/{account}/discount"), &body, account_view)
+        }
         R::Statement { account, before, limit } => {
             let before = before.map(|before| format!("&before={before}")).unwrap_or_default();
             get(format!("/v1/accounts/{account}/statement?limit={limit}{before}"), |bytes| {

@@ -59,6 +59,7 @@ fn requests() -> Vec<Request> {
         Request::Withdraw { account, amount: Minor(5), reference: r() },
         Request::SetAccountCap { account, cap: Some(Minor(7)), reference: r() },
         Request::SetAccountCap { account, cap: None, reference: r() },
+        Request::SetAccountDiscount { account, discount_bp: 2_500, reference: r() },
         Request::Statement { account, before: Some(4), limit: 10 },
         Request::Statement { account, before: None, limit: 1000 },
         Request::Heartbeat { account, timeout_ms: 5000 },

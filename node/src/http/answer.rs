@@ -433,6 +433,7 @@ pub fn reference_of(request: &api::Request) -> Option<&Reference> {
         api::Request::Deposit { reference, .. }
         | api::Request::Withdraw { reference, .. }
         | api::Request::SetAccountCap { reference, .. }
+        | api::Request::SetAccountDiscount { reference, .. }
         | api::Request::CreateMarket { reference, .. }
         | api::Request::Settle { reference, .. }
         | api::Request::Resettle { reference, .. }
@@ -453,7 +454,9 @@ fn look_again(request: &api::Request) -> Option<api::Request> {
         | api::Request::Resettle { market, .. }
         | api::Request::Finalise { market }
         | api::Request::RemoveRunner { market, .. } => Some(api::Request::GetMarket { market: *market }),
-        api::Request::SetAccountCap { account, .. } => Some(api::Request::GetAccount { account: *account }),
+        api::Request::SetAccountCap { account, .. } | api::Request::SetAccountDiscount { account, .. } => {
+            Some(api::Request::GetAccount { account: *account })
+        }
         _ => None,
     }
 }

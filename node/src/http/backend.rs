@@ -16,7 +16,7 @@ pub trait Backend: Send + Sync + 'static {
     /// | request | response |
     /// |---|---|
     /// | `CreateAccount`, `GetAccount` | `Account` |
-    /// | `SetAccountCap` | `Account` or `Done` |
+    /// | `SetAccountCap`, `SetAccountDiscount` | `Account` or `Done` |
     /// | `Deposit`, `Withdraw` | `Wallet` |
     /// | `Statement` | `Statement` |
     /// | `Heartbeat` | `Done` |

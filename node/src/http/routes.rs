@@ -342,6 +342,20 @@ pub static ROUTES: &[Route] = &[
     .body::<accounts::SetCap>()
     .answer::<accounts::Account>(),
     call(
+        Method::PUT,
+        "/v1/accounts/{account}/discount",
+        "set_discount",
+        "Set an account's discount on commission",
+        |input| {
+            let body = input.json::<accounts::SetDiscount>()?;
+            let (account, reference) = (input.account()?, input.reference(body.reference));
+            Ok(Request::SetAccountDiscount { account, discount_bp: body.discount_bp, reference })
+        },
+    )
+    .operator()
+    .body::<accounts::SetDiscount>()
+    .answer::<accounts::Account>(),
+    call(
         Method::GET,
         "/v1/accounts/{account}/statement",
         "statement",

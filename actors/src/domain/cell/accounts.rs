@@ -1,4 +1,4 @@
-//! Commands of a wallet that concern nothing but itself: create, deposit, withdraw, cap. Each that
+//! Commands of a wallet that concern nothing but itself: create, deposit, withdraw, cap, discount. Each that
 //! moves money has one effect and one answer per reference.
 
 use super::{Cell, turn::Turn};
@@ -8,6 +8,7 @@ use crate::{
         command::Verdict,
         ledger::Account,
         references::{Key, Known, Stored, content},
+        settlement::BASIS_POINTS,
         types::{AccountId, Minor, Reference, Refusal},
         wallet::{LineKind, MAX_BALANCE, MAX_NAME},
     },
@@ -27,6 +28,7 @@ enum Call {
     Deposit(Minor),
     Withdraw(Minor),
     Cap(Option<Minor>),
+    Discount(u32),
 }
 
 impl Cell {
@@ -114,6 +116,20 @@ impl Cell {
                 return Err(Refusal::InvalidAmount);
             }
             cell.wallets.change(account, |wallet| wallet.cap = cap).ok_or(Refusal::UnknownAccount)
+        })
+    }
+
+    pub(super) fn set_discount(
+        &mut self,
+        account: AccountId,
+        discount_bp: u32,
+        reference: &Reference,
+    ) -> Result<Verdict, Refusal> {
+        self.wallet_call(account, reference, &Call::Discount(discount_bp), Minor::ZERO, |cell| {
+            if i128::from(discount_bp) > BASIS_POINTS {
+                return Err(Refusal::InvalidAmount);
+            }
+            cell.wallets.change(account, |wallet| wallet.discount_bp = discount_bp).ok_or(Refusal::UnknownAccount)
         })
     }
 

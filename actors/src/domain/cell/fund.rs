@@ -33,7 +33,8 @@ impl Cell {
             Ok(()) => (amount, None),
             Err(refusal) => (Minor::ZERO, Some(refusal)),
         };
-        let funded = Funded { instruction, admission, attempt, amount, refusal };
+        let discount_bp = self.wallets.get(account).map_or(0, |wallet| wallet.discount_bp);
+        let funded = Funded { instruction, admission, attempt, amount, refusal, discount_bp };
         if to == self.head.id {
             turn.post(Account::Wallet(account), Account::Held(market, account), amount);
             self.arrive(turn, funded);

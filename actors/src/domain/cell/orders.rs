@@ -1,6 +1,8 @@
 //! Where an instruction gets its verdict. The market's cell alone decides; every way out is one
 //! verdict under the reference, with the money going back that was not needed.
 
+use std::sync::Arc;
+
 use stakehold_raft::CellId;
 
 use super::{
@@ -66,7 +68,7 @@ impl Cell {
 
     /// An instruction with money (already posted to `held`), or with the wallet's refusal.
     pub(super) fn arrive(&mut self, turn: &mut Turn<'_>, funded: Funded) {
-        let Funded { instruction, admission, attempt, amount, refusal } = funded;
+        let Funded { instruction, admission, attempt, amount, refusal, discount_bp } = funded;
         let (account, market) = (instruction.account(), instruction.market());
         let (key, content) = (Key::order(&instruction), instruction.content());
         if amount.is_positive() {
@@ -109,10 +111,19 @@ impl Cell {
                 return self.head.deadlines.set(expires, Deadline::Pending(market, key));
             }
         };
-        if outcome.is_err() {
-            self.give_back(turn, market, account, available);
+        match outcome {
+            Err(_) => self.give_back(turn, market, account, available),
+            Ok(_) => self.grant_discount(market, account, discount_bp),
         }
         self.decide(turn, key, content, &instruction, outcome);
+    }
+
+    fn grant_discount(&mut self, market: MarketId, account: AccountId, discount_bp: u32) {
+        if let Some(slot) = self.markets.get_mut(&market)
+            && slot.market.discount(account).is_some_and(|known| known != discount_bp)
+        {
+            Arc::make_mut(&mut slot.market).set_discount(account, discount_bp);
+        }
     }
 
     /// Tries the instruction with what is in the market and `money` from `held`. On an error

@@ -301,7 +301,7 @@ fn what_travels_together_never_overtakes_the_marker_of_an_audit() {
     let funded = |name: &str| {
         let instruction = order(u, MarketId::new(0, 9), Side::Back, 5, name);
         let admission = Admission { epoch: 1, cancel_epoch: 0, good_until: NOW };
-        Message::Funded(Funded { instruction, admission, attempt: 1, amount: Minor(5), refusal: None })
+        Message::Funded(Funded { instruction, admission, attempt: 1, amount: Minor(5), refusal: None, discount_bp: 0 })
     };
     // One delivery: its messages share what goes out.
     let mut out = Out::new(BTreeSet::new());

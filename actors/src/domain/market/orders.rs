@@ -74,6 +74,8 @@ pub(super) struct Account {
     pub resting: Vec<OrderNo>,
     /// What the latest settlement gave it.
     pub settled: Settled,
+    /// Off the commission it pays, in basis points of that.
+    pub discount_bp: u32,
 }
 
 impl Account {
@@ -85,6 +87,7 @@ impl Account {
             latest: None,
             resting: Vec::new(),
             settled: Settled::default(),
+            discount_bp: 0,
         }
     }
 }

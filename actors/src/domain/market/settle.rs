@@ -19,9 +19,6 @@ use crate::domain::{
     types::{MarketResult, MarketStatus, Minor, Refusal, RunnerId},
 };
 
-/// No account has a discount on its commission yet; the rule knows one.
-const NO_DISCOUNT: u32 = 0;
-
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Settlement {
     /// 0 until the first; rises with each.
@@ -109,7 +106,7 @@ impl Market {
         for number in first..end {
             let account = self.accounts.at_mut(number);
             let net = work.shares.as_ref().map_or(Minor::ZERO, |shares| shares.net(&account.positions));
-            let commission = commission(net, self.definition.commission_bp, NO_DISCOUNT);
+            let commission = commission(net, self.definition.commission_bp, account.discount_bp);
             self.settlement.clearing += account.settled.net - net;
             self.margins -= i128::from(account.margin.0);
             settle(account, Settled { net, commission }, self.settlement.version > 1, out);

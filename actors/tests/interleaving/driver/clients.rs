@@ -225,6 +225,10 @@ impl Episode {
                 let wallet = self.world.cell(cell).account_view(account).unwrap();
                 Command::Withdraw { account, amount: wallet.available, reference }
             }
+            _ if self.rng.percent(40) => {
+                let discount_bp = self.rng.between(0, 10_400) as u32;
+                Command::SetDiscount { account, discount_bp, reference }
+            }
             _ => {
                 let cap = self.rng.percent(40).then(|| Minor(self.rng.between(100, 2000)));
                 Command::SetCap { account, cap, reference }

@@ -49,6 +49,30 @@ pub enum AccountsCommand {
         #[arg(long, value_parser = parse::reference)]
         reference: Option<Reference>,
     },
+    /// Limit what an account may have in all markets together.
+    #[command(after_help = "Example:\n  stakehold ctl accounts cap 1000000001 500.00")]
+    Cap {
+        #[arg(value_parser = parse::account)]
+        account: AccountId,
+        /// The most; leave it out to lift the limit.
+        #[arg(value_parser = parse::amount)]
+        cap: Option<Minor>,
+        /// Makes a retry safe: the same reference sets only once.
+        #[arg(long, value_parser = parse::reference)]
+        reference: Option<Reference>,
+    },
+    /// Take something off the commission an account pays.
+    #[command(after_help = "Example:\n  stakehold ctl accounts discount 1000000001 2500     (a quarter off)")]
+    Discount {
+        #[arg(value_parser = parse::account)]
+        account: AccountId,
+        /// In hundredths of a percent of the commission: 10000 is all of it.
+        #[arg(value_name = "BASIS_POINTS", value_parser = clap::value_parser!(u32).range(..=10_000))]
+        discount: u32,
+        /// Makes a retry safe: the same reference sets only once.
+        #[arg(long, value_parser = parse::reference)]
+        reference: Option<Reference>,
+    },
     /// What moved in a wallet, newest first.
     Statement {
         #[arg(value_parser = parse::account)]
@@ -65,11 +89,15 @@ pub async fn run(session: &Session<'_>, command: AccountsCommand) -> Result<Outp
     match command {
         AccountsCommand::Create { name, id, deposit } => create(session, name, id, deposit).await,
         AccountsCommand::Show { account } => {
-            let account = session.account(account)?;
-            match session.call(Request::GetAccount { account }).await? {
-                Response::Account(view) => Ok(Output::new(wallet(&view), Response::Account(view))),
-                other => Err(unexpected(&other)),
-            }
+            show(session, Request::GetAccount { account: session.account(account)? }).await
+        }
+        AccountsCommand::Cap { account, cap, reference } => {
+            let reference = session.reference(reference);
+            show(session, Request::SetAccountCap { account, cap, reference }).await
+        }
+        AccountsCommand::Discount { account, discount, reference } => {
+            let reference = session.reference(reference);
+            show(session, Request::SetAccountDiscount { account, discount_bp: discount, reference }).await
         }
         AccountsCommand::Deposit { account, amount, reference } => {
             let reference = session.reference(reference);
@@ -117,6 +145,14 @@ async fn create(
     Ok(Output { text, json: String::from_utf8_lossy(&json).into_owned(), failed: paid.is_err() })
 }
 
+/// A call that answers with the account.
+async fn show(session: &Session<'_>, request: Request) -> Result<Output, ClientError> {
+    match session.call(request).await? {
+        Response::Account(view) => Ok(Output::new(wallet(&view), Response::Account(view))),
+        other => Err(unexpected(&other)),
+    }
+}
+
 async fn moved(session: &Session<'_>, request: Request, verb: &str) -> Result<Output, ClientError> {
     match session.call(request).await? {
         Response::Wallet(receipt) => {
@@ -139,6 +175,7 @@ fn wallet(view: &AccountView) -> String {
         ("In markets", view.in_markets.to_string()),
         ("Owed", view.owed.to_string()),
         ("Exposure cap", show::maybe(view.cap)),
+        ("Commission discount", format!("{} %", show::price(u64::from(view.discount_bp)))),
         ("Markets", if markets.is_empty() { "-".into() } else { markets.join(", ") }),
     ];
     if view.heartbeat_ms > 0 {

@@ -55,6 +55,8 @@ mirror! {
         /// The largest exposure over all markets, if there is a cap.
         #[schema(value_type = Option<i64>)]
         cap: Option<Minor>,
+        /// Off the commission it pays, in basis points of that.
+        discount_bp: u32,
         /// The markets the account has entered.
         #[schema(value_type = Vec<u64>)]
         markets: Vec<MarketId>,
@@ -97,6 +99,17 @@ pub struct SetCap {
     #[serde(default)]
     #[schema(value_type = Option<i64>)]
     pub cap: Option<Minor>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub reference: Option<Reference>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetDiscount {
+    /// In basis points of the commission: 2,500 takes a quarter off, 10,000 all of it.
+    #[schema(maximum = 10_000)]
+    pub discount_bp: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub reference: Option<Reference>,

@@ -115,6 +115,7 @@ async fn a_token_opens_only_what_is_its_own() {
         ("POST", "/v1/accounts/7/withdraw", r#"{"amount":1}"#),
         ("POST", "/v1/accounts/8/deposit", r#"{"amount":1}"#),
         ("PUT", "/v1/accounts/8/cap", r#"{"cap":null}"#),
+        ("PUT", "/v1/accounts/8/discount", r#"{"discount_bp":10}"#),
         ("POST", "/v1/accounts/8/tokens", ""),
         ("POST", "/v1/accounts", r#"{"name":"x"}"#),
         ("GET", "/v1/orders?account=7", ""),

@@ -99,6 +99,7 @@ fn body(name: &str) -> Value {
         "create_account" => json!({"name": "Bob"}),
         "deposit" | "withdraw" => json!({"amount": 1000, "reference": "d-1"}),
         "set_cap" => json!({"cap": 100_000}),
+        "set_discount" => json!({"discount_bp": 2_500}),
         _ => json!({}),
     }
 }
