@@ -130,6 +130,9 @@ fn sweep() {
     for name in docker(&["network", "ls", "--format", "{{.Name}}"]).lines().filter(|name| dead(name)) {
         docker(&["network", "rm", name]);
     }
+    for name in docker(&["volume", "ls", "--format", "{{.Name}}"]).lines().filter(|name| dead(name)) {
+        docker(&["volume", "rm", name]);
+    }
     for name in docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).lines().filter(|name| dead(name)) {
         docker(&["rmi", name]);
     }
@@ -148,7 +151,7 @@ fn ports(free: impl Fn(u16) -> bool) -> u16 {
     (first..30_000).find(|port| (*port..port + 3).all(&free)).expect("three free ports in thousands")
 }
 
-/// Containers, network and image of this test. Gone when this is dropped.
+/// Containers, network, volume and image of this test. Gone when this is dropped.
 struct Containers {
     project: String,
     start: &'static str,
@@ -236,6 +239,9 @@ impl Drop for Containers {
             let _ = run(Command::new("docker").args(["rm", "-f", "-v", &self.container(node)]), DOCKER);
         }
         let _ = run(Command::new("docker").args(["network", "rm", &self.network()]), DOCKER);
+        // Compose makes it, also where nothing is watched; `down` leaves data alone.
+        let _ =
+            run(Command::new("docker").args(["volume", "rm", "-f", &format!("{}_prometheus", self.project)]), DOCKER);
         let _ = run(Command::new("docker").args(["rmi", "-f", &format!("{}:local", self.project)]), DOCKER);
         // The nodes run as somebody else where this test runs as root, who may take it all away.
         let _ = std::fs::remove_dir_all(self.home.join("cluster"));
