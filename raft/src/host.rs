@@ -18,9 +18,10 @@ mod status;
 mod turn;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     future::Future,
+    mem,
     sync::{
         Arc, Mutex, MutexGuard, Weak,
         atomic::{AtomicBool, Ordering},
@@ -33,6 +34,7 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
+    time::Instant,
 };
 
 pub use config::HostConfig;
@@ -377,20 +379,40 @@ async fn poll_answers(mut new: mpsc::UnboundedReceiver<Answer>) {
 ///
 /// Yielding lets every task that is ready run, and those they wake, before this one goes on: what
 /// the groups make of a round (an append to each peer) is in the frames of the same turn.
+///
+/// All cells begin their rounds together, and not before the last beginning is a [`Turn::linger`] old:
+/// what one round costs is then shared by more, and by more cells.
 async fn turns<M: Machine>(host: Weak<Host<M>>, turn: Arc<Turn>) {
+    let mut held = BTreeSet::new();
+    let mut next_round = Instant::now();
     loop {
-        turn.wake.notified().await;
+        if held.is_empty() {
+            turn.wake.notified().await;
+        } else {
+            tokio::select! {
+                biased;
+                () = turn.wake.notified() => {}
+                () = tokio::time::sleep_until(next_round) => {}
+            }
+        }
         tokio::task::yield_now().await;
         let Some(host) = host.upgrade() else { return };
         loop {
             let marks = turn.take_marks();
-            let idle = marks.cells.is_empty() && marks.streams.is_empty();
+            let mut idle = marks.streams.is_empty();
             for (from, to) in marks.streams {
                 host.pump.send(from, to);
             }
-            for cell in marks.cells {
-                if let Some(group) = host.groups.get(&cell) {
-                    group.propose_rounds().await;
+            held.extend(marks.cells);
+            let now = Instant::now();
+            if !held.is_empty() && now >= next_round {
+                idle = false;
+                let in_flight = host.groups.values().map(|group| group.in_flight()).sum();
+                next_round = now + turn.linger(in_flight);
+                for cell in mem::take(&mut held) {
+                    if let Some(group) = host.groups.get(&cell) {
+                        group.propose_rounds().await;
+                    }
                 }
             }
             if !idle {

@@ -68,6 +68,7 @@ impl<M: Machine> Waiter<M> {
 }
 
 struct Round<M: Machine> {
+    began: Instant,
     waiters: Vec<Waiter<M>>,
     acks: Vec<Ack>,
     ticks: bool,
@@ -336,7 +337,7 @@ impl<M: Machine> Group<M> {
         let acks: Vec<Ack> = mem::take(&mut q.acks).into_values().collect();
         q.acks_due = false;
         let ticks = items.iter().any(|item| matches!(item, Item::Tick));
-        q.under_way.insert(number, Round { waiters, acks: acks.clone(), ticks });
+        q.under_way.insert(number, Round { began: Instant::now(), waiters, acks: acks.clone(), ticks });
         drop(q);
         let batch =
             Batch { stamp: self.turn.clock.now_ms(), origin: Origin { node: self.turn.life, number }, acks, items };
@@ -491,6 +492,12 @@ impl<M: Machine> Group<M> {
         self.turn.mark_cell(self.id);
     }
 
+    /// Commands that wait for their verdict here.
+    pub(crate) fn in_flight(&self) -> usize {
+        let q = self.queue();
+        q.waiting.len() + q.under_way.values().map(|round| round.waiters.len()).sum::<usize>()
+    }
+
     /// Nothing of this node's is under way in the cell.
     pub(crate) fn is_idle(&self) -> bool {
         let q = self.queue();
@@ -517,6 +524,7 @@ impl<M: Machine> Watcher<M> for Group<M> {
                 if applied.origin.node == self.turn.life
                     && let Some(round) = q.under_way.remove(&applied.origin.number)
                 {
+                    self.turn.round_took(round.began.elapsed());
                     q.ticking &= !round.ticks;
                     if !q.waiting.is_empty() {
                         self.turn.mark_cell(self.id);

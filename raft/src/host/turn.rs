@@ -24,6 +24,13 @@ use crate::{
     seam::{Clock, Entropy, World},
 };
 
+/// What a command in flight is worth waiting. A round costs its node and its peers about half a
+/// millisecond of work, whatever it carries.
+const WORTH: Duration = Duration::from_micros(400);
+const LINGER_MAX: Duration = Duration::from_millis(5);
+/// The runtime's timers are no finer.
+const TIMER_GRAIN: Duration = Duration::from_millis(1);
+
 /// What a turn finds to do.
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
@@ -59,6 +66,8 @@ pub(crate) struct Turn {
     /// A random number of this life of the node: entries of an earlier life have another.
     pub life: u64,
     numbers: AtomicU64,
+    /// Microseconds from a round's beginning to its apply here, lately.
+    round_us: AtomicU64,
     marks: Mutex<Marks>,
     alarms: Mutex<Alarms>,
     alarm_set: Notify,
@@ -67,12 +76,17 @@ pub(crate) struct Turn {
 impl Turn {
     pub fn new(world: &World) -> Self {
         let entropy: &dyn Entropy = &*world.entropy;
+        Self::with(world.clock.clone(), entropy.next_u64())
+    }
+
+    fn with(clock: Arc<dyn Clock>, life: u64) -> Self {
         Self {
             wake: Arc::default(),
-            clock: world.clock.clone(),
+            clock,
             clocks: Clocks::default(),
-            life: entropy.next_u64(),
+            life,
             numbers: AtomicU64::new(0),
+            round_us: AtomicU64::new(0),
             marks: Mutex::default(),
             alarms: Mutex::default(),
             alarm_set: Notify::new(),
@@ -81,6 +95,22 @@ impl Turn {
 
     pub fn next_number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A round of this node's was applied so long after it began.
+    pub fn round_took(&self, time: Duration) {
+        let (known, now) = (self.round_us.load(Ordering::Relaxed), time.as_micros() as u64);
+        self.round_us.store(known - known / 8 + now / 8, Ordering::Relaxed);
+    }
+
+    /// How long the cells' rounds are put off after the last ones began, so that more share them.
+    /// Never longer than two rounds take anyway, nor than the commands in flight here are worth: a
+    /// cluster with time to spare, or with few clients, does not wait at all.
+    pub fn linger(&self, in_flight: usize) -> Duration {
+        let worth = WORTH.saturating_mul(u32::try_from(in_flight).unwrap_or(u32::MAX));
+        let twice = Duration::from_micros(2 * self.round_us.load(Ordering::Relaxed));
+        let wait = twice.min(worth).min(LINGER_MAX);
+        if wait < TIMER_GRAIN { Duration::ZERO } else { wait }
     }
 
     fn marks(&self) -> MutexGuard<'_, Marks> {
@@ -170,6 +200,40 @@ impl Turn {
                 }
                 None => self.alarm_set.notified().await,
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_where_rounds_are_quick_or_clients_few() {
+        let ms = Duration::from_millis;
+        let turn = Turn::with(Arc::new(Still), 1);
+        assert_eq!(turn.linger(1_000), Duration::ZERO, "nothing is known of rounds yet");
+        for _ in 0..100 {
+            turn.round_took(ms(3));
+        }
+        assert_eq!([turn.linger(0), turn.linger(2)], [Duration::ZERO; 2]);
+        assert_eq!(turn.linger(10), ms(4));
+        assert_eq!(turn.linger(usize::MAX), LINGER_MAX);
+        for _ in 0..100 {
+            turn.round_took(Duration::from_micros(400));
+        }
+        assert_eq!(turn.linger(1_000), Duration::ZERO, "two rounds are over before the timer goes off");
+    }
+
+    struct Still;
+
+    impl Clock for Still {
+        fn now_ms(&self) -> u64 {
+            0
+        }
+
+        fn monotonic_ns(&self) -> u64 {
+            0
         }
     }
 }
