@@ -77,9 +77,12 @@ impl<K: Serialize + DeserializeOwned + Keyed, V: Serialize + DeserializeOwned> B
         let mut read = Self::default();
         for bucket in &mut read.buckets {
             let (map, rest) = postcard::take_from_bytes::<BTreeMap<K, V>>(bytes)?;
-            read.len += map.len() as u64;
-            *bucket = Arc::new(map);
             *bytes = rest;
+            // All that are empty stay one.
+            if !map.is_empty() {
+                read.len += map.len() as u64;
+                *bucket = Arc::new(map);
+            }
         }
         Ok(read)
     }
