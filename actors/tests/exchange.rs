@@ -146,6 +146,20 @@ async fn a_bet_is_funded_matched_settled_and_paid_across_cells() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn cap_and_discount_answer_with_the_account() {
+    let cluster = Cluster::start(4).await;
+    let ada = account(&cluster, 11, 1_000).await;
+    let cap = Request::SetAccountCap { account: ada, cap: Some(Minor(500)), reference: reference("cap") };
+    let discount = Request::SetAccountDiscount { account: ada, discount_bp: 2_500, reference: reference("discount") };
+    for (node, request) in [(1, cap), (2, discount)] {
+        let answer = cluster.call(node, request).await;
+        assert!(matches!(&answer, Ok(Response::Account(view)) if view.account == ada), "{answer:?}");
+    }
+    let view = wallet(&cluster, ada).await;
+    assert_eq!((view.cap, view.discount_bp), (Some(Minor(500)), 2_500));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_orders_of_a_call_are_carried_out_in_its_order() {
     let cluster = Cluster::start(4).await;
     let other = account(&cluster, 12, 100_000).await;

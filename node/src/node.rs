@@ -14,6 +14,7 @@ use stakehold_actors::{
 };
 use stakehold_raft::{
     CellId, Host, HostConfig,
+    disk::RealDisk,
     host::HostError,
     meta::{self, Meta, MetaCommand, WithMeta},
     placement::Member,
@@ -87,7 +88,7 @@ impl Node {
             Credentials::from_pem(&read(&config.tls.ca)?, &read(&config.tls.cert)?, &read(&config.tls.key)?)?;
         let clock = Arc::new(SystemClock::default());
         let now = stakehold_raft::seam::Clock::now_ms(&*clock);
-        let listener = listen(config.listen_http).await?;
+        let listener = listen(config.listen_http).await.map_err(|error| blame(&config, error))?;
         let http =
             listener.local_addr().map_err(|error| StartError::HttpBind { address: config.listen_http, error })?;
         let mesh_config = MeshConfig {
@@ -98,7 +99,7 @@ impl Node {
             limits: config.mesh.clone(),
         };
         let tls = if config.tls_http { Some(http_tls(&credentials)?) } else { None };
-        let mesh = Mesh::bind(mesh_config, credentials, now)?;
+        let mesh = Mesh::bind(mesh_config, credentials, now).map_err(|error| blame(&config, error.into()))?;
         let mut data = DataDir::open(&config.data, founding.cluster, config.node)?;
         tracing::info!(node = %config.node, data = %config.data.display(), "{}", data.standing().sentence());
         if data.standing() == Standing::MayFound {
@@ -265,6 +266,14 @@ fn http_limits(config: &Config) -> http::limits::Limits {
         account_burst: config.limits.account_burst,
         drain_time: config.drain,
         ..http::limits::Limits::default()
+    }
+}
+
+/// Whoever holds the data holds the ports too, and is better named than they are.
+fn blame(config: &Config, error: StartError) -> StartError {
+    match RealDisk::holder(&config.data) {
+        Some(pid) => IdentityError::Locked { path: config.data.display().to_string(), pid }.into(),
+        None => error,
     }
 }
 

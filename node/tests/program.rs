@@ -125,27 +125,27 @@ fn a_node_serves_drains_on_sigterm_and_goes_on_where_it_was() {
     let data = home.dir().join("n1/data");
     assert!(!data.join("permit.json").exists(), "the permit is spent");
 
-    let taken = home.refused(&[]);
-    let says = format!(
-        "The HTTP address 127.0.0.1:{} is taken; stop the process that uses it or set `listen.http` to another.",
-        home.http
-    );
-    assert_eq!(taken, (1, says));
-    let (http, quic) = free();
-    let (http, quic) = (format!("127.0.0.1:{http}"), format!("127.0.0.1:{quic}"));
-    let taken = home.refused(&["--listen-http", &http]);
-    let says = format!(
-        "The UDP address 127.0.0.1:{} is taken; stop the process that uses it or set `listen.quic` to another.",
-        home.quic
-    );
-    assert_eq!(taken, (1, says));
-    let held = home.refused(&["--listen-http", &http, "--listen-quic", &quic]);
+    let held = home.refused(&[]);
     let pid = first.0.id();
     let says = format!(
         "The data directory {} is in use by process {pid}; stop that first, or set `data` to another directory.",
         data.display()
     );
     assert_eq!(held, (1, says));
+    let other = home.dir().join("other").display().to_string();
+    let taken = home.refused(&["--data", &other]);
+    let says = format!(
+        "The HTTP address 127.0.0.1:{} is taken; stop the process that uses it or set `listen.http` to another.",
+        home.http
+    );
+    assert_eq!(taken, (1, says));
+    let http = format!("127.0.0.1:{}", free().0);
+    let taken = home.refused(&["--data", &other, "--listen-http", &http]);
+    let says = format!(
+        "The UDP address 127.0.0.1:{} is taken; stop the process that uses it or set `listen.quic` to another.",
+        home.quic
+    );
+    assert_eq!(taken, (1, says));
 
     first.signal(Signal::TERM);
     assert_eq!(first.ends(), 0);

@@ -170,7 +170,12 @@ impl Exchange {
                 }
                 Some((Owner::Wallet(account), command)) => {
                     let verdict = self.wallet_command(desk, account, command).await?;
-                    if let (Verdict::Done, Request::CreateAccount { .. }) = (&verdict, &request) {
+                    let shows_account = matches!(
+                        (&verdict, &request),
+                        (Verdict::Done, Request::CreateAccount { .. })
+                            | (Verdict::Wallet(_), Request::SetAccountCap { .. } | Request::SetAccountDiscount { .. })
+                    );
+                    if shows_account {
                         return Self::look(desk, &Request::GetAccount { account });
                     }
                     plain_or_view(verdict, desk, None)

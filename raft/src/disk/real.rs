@@ -85,6 +85,16 @@ impl RealDisk {
         Ok(Self { inner: Arc::new(Inner { log, files, prepare, syncs, _lock: lock }) })
     }
 
+    /// The process that holds the directory now, if one does. Changes nothing.
+    pub fn holder(root: &Path) -> Option<String> {
+        let path = root.join("LOCK");
+        let lock = File::open(&path).ok()?;
+        match lock.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Some(fs::read_to_string(&path).ok()?.trim().to_owned()),
+            Ok(()) | Err(TryLockError::Error(_)) => None,
+        }
+    }
+
     fn lane_of(&self, name: &str) -> &Lane {
         if name.starts_with(LOG_DIR) { &self.inner.log } else { &self.inner.files }
     }

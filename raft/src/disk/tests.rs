@@ -86,6 +86,7 @@ fn a_held_directory_is_free_again_when_the_last_handle_is_gone() {
     drop(first);
     let error = RealDisk::open(dir.path().to_owned()).unwrap_err();
     assert!(matches!(&error, OpenError::Held { pid, .. } if *pid == std::process::id().to_string()), "{error}");
+    assert_eq!(RealDisk::holder(dir.path()), Some(std::process::id().to_string()));
     drop(second);
     RealDisk::open(dir.path().to_owned()).unwrap();
 }
