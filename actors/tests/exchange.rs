@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use stakehold_actors::{
     api::{
         AccountView, ApiError, BookView, CancelOrder, NewOrder, PlaceReport, Principal, Request, Response, WhichOrder,
@@ -103,6 +105,19 @@ async fn book(cluster: &Cluster, node: u16, market: MarketId) -> BookView {
     }
 }
 
+/// Waits for what no event tells, in virtual time.
+async fn until<T>(seconds: u64, what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            match look().await {
+                Some(found) => return found,
+                None => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(seconds), looking).await.unwrap_or_else(|_| panic!("not in time: {what}"))
+}
+
 async fn assert_audit_is_zero(cluster: &Cluster) {
     match cluster.call(3, Request::Audit).await {
         Ok(Response::Audit(audit)) => {
@@ -134,13 +149,8 @@ async fn a_bet_is_funded_matched_settled_and_paid_across_cells() {
     let settle = Request::Settle { market, result: winner(1), reference: reference("result") };
     cluster.call(2, settle).await.expect("settles");
     // 1000 at 3.00 wins 2000, less 5 %.
-    for _ in 0..200 {
-        if wallet(&cluster, back).await.available == Minor(11_900) {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    assert_eq!(wallet(&cluster, back).await.available, Minor(11_900));
+    until(2, "the winner is paid", async || (wallet(&cluster, back).await.available == Minor(11_900)).then_some(()))
+        .await;
     assert_eq!(wallet(&cluster, lay).await.available, Minor(8_000));
     assert_audit_is_zero(&cluster).await;
 }
@@ -230,6 +240,7 @@ async fn an_account_touches_only_its_own() {
     let me = Principal::Account(mine);
     for request in [
         Request::GetAccount { account: other },
+        Request::Withdraw { account: other, amount: Minor(1), reference: reference("theirs") },
         Request::Deposit { account: mine, amount: Minor(1), reference: reference("x") },
         Request::CancelAll { account: other, market: Some(market) },
         Request::SuspendMarket { market },
@@ -238,6 +249,8 @@ async fn an_account_touches_only_its_own() {
         assert_eq!(cluster.call_as(me, 1, request).await, Err(ApiError::Forbidden));
     }
     assert!(cluster.call_as(me, 1, Request::GetAccount { account: mine }).await.is_ok());
+    let out = Request::Withdraw { account: mine, amount: Minor(1), reference: reference("mine") };
+    assert!(cluster.call_as(me, 1, out).await.is_ok(), "its own money is its own");
 }
 
 #[tokio::test(start_paused = true)]
@@ -284,12 +297,7 @@ async fn nothing_is_lost_or_doubled_when_leaders_die_in_the_middle() {
     let cell = stakehold_raft::CellId(market.cell().unwrap());
     let mut answers = Vec::new();
     for round in 0..12u32 {
-        let leader = loop {
-            match cluster.leader(cell) {
-                Some(leader) => break leader,
-                None => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
-            }
-        };
+        let leader = until(10, "the cell has a leader", async || cluster.leader(cell)).await;
         let through = (1..=3).find(|node| *node != leader).unwrap();
         for n in 0..10u32 {
             let who = accounts[(n % 3) as usize];
@@ -362,17 +370,15 @@ async fn a_full_disk_refuses_new_orders_and_lets_everything_else_through() {
         cluster.disk(node).set_faults(Faults::default());
     }
     let other = self::market(&cluster, 6).await;
-    for _ in 0..200 {
+    until(10, "there is room again, and an order is taken", async || {
         let request = Request::Place {
             account: ada,
             market: other,
             reference: reference("room-again"),
             orders: vec![order(2, Side::Back, 300, 100)],
         };
-        if cluster.call(1, request).await.is_ok() {
-            return assert_audit_is_zero(&cluster).await;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-    panic!("there is room again, and no order is taken");
+        cluster.call(1, request).await.ok()
+    })
+    .await;
+    assert_audit_is_zero(&cluster).await;
 }

@@ -7,10 +7,7 @@
 //!
 //! What must never be here: clocks, sockets, storage.
 
-use stakehold_actors::{
-    api::{Principal, Request},
-    domain::types::AccountId,
-};
+use stakehold_actors::{api::Principal, domain::types::AccountId};
 use stakehold_raft::seam::Entropy;
 use subtle::ConstantTimeEq;
 
@@ -62,39 +59,6 @@ pub fn claimed(token: &str) -> Option<Principal> {
     (secret.len() == 64 && secret.bytes().all(|b| b.is_ascii_hexdigit())).then_some(principal)
 }
 
-/// Whether a principal may make a request: the operator everything, an account only what is its
-/// own or public.
-pub fn may(principal: Principal, request: &Request) -> bool {
-    let Principal::Account(own) = principal else { return true };
-    match request {
-        Request::ListMarkets | Request::GetMarket { .. } | Request::Book { .. } => true,
-        Request::GetAccount { account }
-        | Request::Withdraw { account, .. }
-        | Request::Statement { account, .. }
-        | Request::Heartbeat { account, .. }
-        | Request::Place { account, .. }
-        | Request::Cancel { account, .. }
-        | Request::CancelAll { account, .. }
-        | Request::Replace { account, .. }
-        | Request::SetPersistence { account, .. }
-        | Request::ListOrders { account, .. } => *account == own,
-        Request::CreateAccount { .. }
-        | Request::Deposit { .. }
-        | Request::SetAccountCap { .. }
-        | Request::SetAccountDiscount { .. }
-        | Request::CreateMarket { .. }
-        | Request::OpenMarket { .. }
-        | Request::SuspendMarket { .. }
-        | Request::TurnInPlay { .. }
-        | Request::Settle { .. }
-        | Request::Resettle { .. }
-        | Request::Finalise { .. }
-        | Request::RemoveRunner { .. }
-        | Request::Status
-        | Request::Audit => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -135,19 +99,5 @@ mod tests {
         ] {
             assert_eq!(claimed(&bad), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn an_account_reaches_only_its_own() {
-        let (own, other) = (AccountId(1), AccountId(2));
-        let who = Principal::Account(own);
-        for (account, expected) in [(own, true), (other, false)] {
-            assert_eq!(may(who, &Request::GetAccount { account }), expected);
-            assert_eq!(may(who, &Request::ListOrders { account, market: None }), expected);
-            assert_eq!(may(who, &Request::CancelAll { account, market: None }), expected);
-            assert!(may(Principal::Operator, &Request::GetAccount { account }));
-        }
-        assert!(may(who, &Request::ListMarkets));
-        assert!(!may(who, &Request::Audit) && !may(who, &Request::Status));
     }
 }

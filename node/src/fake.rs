@@ -48,8 +48,6 @@ pub struct Fake {
     pub ready: AtomicBool,
     /// Calls wait while it is set; see [`Fake::hold`].
     held: tokio::sync::watch::Sender<bool>,
-    /// Counting instead of remembering, for measurements.
-    pub quiet: AtomicBool,
 }
 
 impl Fake {
@@ -67,7 +65,6 @@ impl Fake {
             deltas: broadcast::channel(64).0,
             ready: AtomicBool::new(true),
             held: tokio::sync::watch::Sender::new(false),
-            quiet: AtomicBool::new(false),
         })
     }
 
@@ -160,9 +157,7 @@ impl Fake {
 
 impl Backend for Fake {
     fn call(&self, call: Call) -> BoxFuture<'static, Result<Response, ApiError>> {
-        if !self.quiet.load(Ordering::Relaxed) {
-            self.calls.lock().unwrap().push(call.clone());
-        }
+        self.calls.lock().unwrap().push(call.clone());
         let planned = self.next.lock().unwrap().take();
         let answer = planned.unwrap_or_else(|| self.respond(call));
         if !*self.held.borrow() {

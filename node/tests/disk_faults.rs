@@ -5,6 +5,8 @@
 //!
 //! What a node makes of a disk that it finds damaged when it starts is in `disks.rs`.
 
+mod support;
+
 use std::{
     fs, io,
     os::unix::fs::PermissionsExt as _,
@@ -19,11 +21,9 @@ use stakehold::{
 };
 use stakehold_actors::{
     api::{ApiError, CancelOrder, ClusterStatus, NewOrder, Request, Response, WhichOrder},
-    domain::types::{
-        AccountId, EventId, MarketDefinition, MarketId, Minor, OrderId, Persistence, Reference, RunnerDefinition,
-        RunnerId, Side,
-    },
+    domain::types::{AccountId, MarketId, Minor, OrderId, Persistence, Reference, RunnerId, Side},
 };
+use support::two_runners;
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep, timeout},
@@ -64,22 +64,7 @@ async fn found(client: &Client, accounts: u64) -> MarketId {
         insist(client, Request::CreateAccount { account, name: format!("account {account}") }).await;
         insist(client, Request::Deposit { account, amount: Minor(1_000_000), reference: reference("first") }).await;
     }
-    let definition = MarketDefinition {
-        event: EventId(7),
-        event_name: "The Platter Plate".into(),
-        name: "Winner".into(),
-        market_type: "WIN".into(),
-        runners: (1..=2).map(|id| RunnerDefinition { id: RunnerId(id), name: format!("runner {id}") }).collect(),
-        winners: 1,
-        complete: true,
-        bet_delay_s: 0,
-        min_stake: Minor(100),
-        max_stake: Minor(100_000),
-        commission_bp: 500,
-        start: None,
-        market_cap: None,
-        event_cap: None,
-    };
+    let definition = two_runners("The Platter Plate");
     let create = Request::CreateMarket { definition: Box::new(definition), reference: reference("market") };
     let Response::Market(view) = insist(client, create).await else { panic!("no market") };
     insist(client, Request::OpenMarket { market: view.summary.market }).await;

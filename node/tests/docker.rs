@@ -10,6 +10,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "real processes live in real time")]
 
+mod support;
+
 use std::{
     net::{TcpListener, UdpSocket},
     path::{Path, PathBuf},
@@ -20,11 +22,9 @@ use std::{
 use stakehold::client::{Client, Target, target::NodeAddress};
 use stakehold_actors::{
     api::{AuditView, ClusterStatus, NewOrder, Request, Response},
-    domain::types::{
-        AccountId, EventId, MarketDefinition, MarketId, Minor, OrderView, Persistence, Reference, RunnerDefinition,
-        RunnerId, Side,
-    },
+    domain::types::{AccountId, MarketId, Minor, OrderView, Persistence, Reference, RunnerId, Side},
 };
+use support::two_runners;
 use tokio::time::{sleep, timeout};
 
 /// A cold build of everything on a small machine.
@@ -349,22 +349,7 @@ async fn found(doors: &Doors) -> MarketId {
             other => panic!("{other:?}"),
         }
     }
-    let definition = MarketDefinition {
-        event: EventId(7),
-        event_name: "The Docker Stakes".into(),
-        name: "Winner".into(),
-        market_type: "WIN".into(),
-        runners: (1..=2).map(|id| RunnerDefinition { id: RunnerId(id), name: format!("runner {id}") }).collect(),
-        winners: 1,
-        complete: true,
-        bet_delay_s: 0,
-        min_stake: Minor(100),
-        max_stake: Minor(100_000),
-        commission_bp: 500,
-        start: None,
-        market_cap: None,
-        event_cap: None,
-    };
+    let definition = two_runners("The Docker Stakes");
     let create = Request::CreateMarket { definition: Box::new(definition), reference: reference("market") };
     let Response::Market(view) = doors.insist(&[2], create).await else { panic!("no market") };
     let market = view.summary.market;

@@ -75,7 +75,7 @@ impl Exchange {
     /// # Errors
     /// A refusal of the rules, or why there is no answer: see [`ApiError`].
     pub async fn call(self: &Arc<Self>, call: Call) -> Result<Response, ApiError> {
-        permitted(&call)?;
+        permitted(call.principal, &call.request)?;
         match &call.request {
             Request::ListMarkets => self.list_markets(&call).await,
             Request::ListOrders { account, market: None } => self.list_orders(&call, *account).await,

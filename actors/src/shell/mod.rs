@@ -36,3 +36,4 @@ pub use admission::Limits;
 pub use exchange::Exchange;
 pub use feed::{FeedEvent, MarketFeed};
 pub use gauges::{CellGauge, LatencyView, Load};
+pub use rights::permitted;

@@ -19,6 +19,7 @@ use hyper::{
 use stakehold_actors::{
     api::{self, ApiError, Call, Principal},
     domain::types::Reference,
+    shell::permitted,
 };
 use stakehold_raft::seam::{Clock, Entropy};
 use tokio_util::sync::CancellationToken;
@@ -168,9 +169,7 @@ impl Api {
         request_id: u64,
         request: api::Request,
     ) -> Result<api::Response, ApiError> {
-        if !auth::may(who, &request) {
-            return Err(ApiError::Forbidden);
-        }
+        permitted(who, &request)?;
         bounded(&request).map_err(ApiError::Invalid)?;
         let good_until = self.clock.now_ms() + u64::try_from(self.limits.deadline.as_millis()).unwrap_or(10_000);
         let call = self.backend.call(Call { principal: who, request_id, good_until, request });

@@ -5,7 +5,6 @@
 
 mod bad_input;
 mod contract;
-mod cost;
 mod feeds;
 mod raw;
 
