@@ -1,5 +1,15 @@
-//! Whole clusters of the real node code in one process, over a simulated seam.
+//! Whole clusters of the real node code in one process, over a simulated world: find the bug before
+//! the cluster does.
 //!
-//! Nothing is simulated yet: this crate fixes the direction (it may name the node, nothing names
-//! it). What it will stand on is there: the seam itself ([`stakehold_raft::seam`]), and a disk in
-//! memory that loses what was not synced, tears, rots and fills up ([`stakehold_raft::disk`]).
+//! What never lives here: anything the node needs. Nothing in the node knows that it is simulated;
+//! what a simulation needs inside the code is in [`stakehold_raft::points`], and compiled out.
+
+#[cfg(not(tokio_unstable))]
+compile_error!(
+    "the simulator needs tokio's seeded scheduler: build with RUSTFLAGS=\"--cfg tokio_unstable\" added to your own \
+     flags, or unset RUSTFLAGS so that .cargo/config.toml counts"
+);
+
+pub mod books;
+pub mod oracles;
+pub mod rng;

@@ -19,7 +19,7 @@ use openraft::{
 };
 
 use super::{
-    codec,
+    RaftId, codec,
     types::{LogId, Payload, Snapshot, SnapshotMeta, StoredMembership, Types},
 };
 use crate::{
@@ -83,26 +83,34 @@ impl<M: Machine> Shared<M> {
 
 pub(crate) struct Applier<M: Machine> {
     cell: CellId,
+    #[cfg_attr(not(feature = "simulation"), expect(dead_code, reason = "only a witness asks"))]
+    replica: RaftId,
     shared: Arc<Shared<M>>,
     watcher: Arc<dyn Watcher<M>>,
     snapshots: SnapshotStore,
 }
 
 impl<M: Machine> Applier<M> {
-    pub fn new(cell: CellId, shared: Arc<Shared<M>>, watcher: Arc<dyn Watcher<M>>, snapshots: SnapshotStore) -> Self {
-        Self { cell, shared, watcher, snapshots }
+    pub fn new(
+        (cell, replica): (CellId, RaftId),
+        shared: Arc<Shared<M>>,
+        watcher: Arc<dyn Watcher<M>>,
+        snapshots: SnapshotStore,
+    ) -> Self {
+        Self { cell, replica, shared, watcher, snapshots }
     }
 
     /// One entry; an error message halts the replica.
-    fn apply_one(
-        &self,
-        id: LogId,
-        payload: EntryPayload<Payload, super::RaftId, openraft::EmptyNode>,
-    ) -> Result<(), String> {
+    fn apply_one(&self, id: LogId, payload: EntryPayload<Payload, RaftId, openraft::EmptyNode>) -> Result<(), String> {
         let mut state = self.shared.lock();
         if state.halted {
             return Err("this replica has halted".into());
         }
+        #[cfg(feature = "simulation")]
+        let witnessed = match &payload {
+            EntryPayload::Normal(Payload(body)) => Some(body.clone()),
+            _ => None,
+        };
         let applied = match payload {
             EntryPayload::Blank => None,
             EntryPayload::Membership(membership) => {
@@ -122,6 +130,15 @@ impl<M: Machine> Applier<M> {
         state.applied = Some(id);
         let next = state.replica.machine().next_deadline();
         drop(state);
+        #[cfg(feature = "simulation")]
+        crate::points::witness(crate::points::Witness {
+            replica: self.replica,
+            cell: self.cell,
+            term: id.leader_id.term,
+            index: id.index,
+            batch: witnessed.as_deref().map(|body| &body[1..]),
+            applied: applied.as_ref().map(|applied| applied as &dyn Any),
+        });
         self.watcher.applied(id.into(), applied, next);
         Ok(())
     }

@@ -1,0 +1,137 @@
+//! Points in the code where a simulation looks in, or lends a hand: known mistakes that it switches
+//! on one at a time ([`mistake!`](crate::mistake)), things that happen seldom and that it makes
+//! happen often ([`seldom!`](crate::seldom)), marks that say a place was reached
+//! ([`reached!`](crate::reached)), and every entry as it is applied ([`Witness`]).
+//!
+//! All of it is there only with the feature `simulation`, which only the simulator's crate asks for:
+//! without it the macros are `false` or nothing, and no name of a point is in the binary. A test
+//! builds the node alone and looks.
+
+/// Whether the known mistake of this name is to be made here. Never in a node that is built alone.
+#[cfg(not(feature = "simulation"))]
+#[macro_export]
+macro_rules! mistake {
+    ($name:literal) => {
+        false
+    };
+}
+
+/// Whether something that happens seldom is to happen now. Never in a node that is built alone.
+#[cfg(not(feature = "simulation"))]
+#[macro_export]
+macro_rules! seldom {
+    ($name:literal) => {
+        false
+    };
+}
+
+/// Says that a place was reached that a simulation must reach.
+#[cfg(not(feature = "simulation"))]
+#[macro_export]
+macro_rules! reached {
+    ($name:literal) => {};
+}
+
+#[cfg(feature = "simulation")]
+#[macro_export]
+macro_rules! mistake {
+    ($name:literal) => {
+        $crate::points::mistake($name)
+    };
+}
+
+#[cfg(feature = "simulation")]
+#[macro_export]
+macro_rules! seldom {
+    ($name:literal) => {
+        $crate::points::seldom($name)
+    };
+}
+
+#[cfg(feature = "simulation")]
+#[macro_export]
+macro_rules! reached {
+    ($name:literal) => {
+        $crate::points::reached($name)
+    };
+}
+
+#[cfg(feature = "simulation")]
+pub use simulated::{Hooks, Witness, attach, detach, mistake, now_ms, reached, seldom, witness};
+
+#[cfg(feature = "simulation")]
+mod simulated {
+    use std::{any::Any, cell::RefCell, rc::Rc};
+
+    use crate::{consensus::RaftId, ids::CellId};
+
+    /// An entry, right after a replica applied it.
+    #[derive(Clone, Copy)]
+    pub struct Witness<'a> {
+        pub replica: RaftId,
+        pub cell: CellId,
+        pub term: u64,
+        pub index: u64,
+        /// The [`Batch`](crate::replica::Batch) as postcard; None for entries of consensus itself.
+        pub batch: Option<&'a [u8]>,
+        /// The [`Applied`](crate::replica::Applied) of the machine at hand, if there was a batch.
+        pub applied: Option<&'a dyn Any>,
+    }
+
+    impl std::fmt::Debug for Witness<'_> {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "{} applied {}.{} of {}", self.replica, self.term, self.index, self.cell)
+        }
+    }
+
+    /// What a simulation attaches to its thread.
+    pub trait Hooks {
+        fn mistake(&self, name: &'static str) -> bool;
+        fn seldom(&self, name: &'static str) -> bool;
+        fn reached(&self, name: &'static str);
+        fn applied(&self, witness: Witness<'_>);
+        /// What a wall clock would say on the node that is being run: only mistakes ask.
+        fn now_ms(&self) -> u64;
+    }
+
+    thread_local! {
+        static HOOKS: RefCell<Option<Rc<dyn Hooks>>> = const { RefCell::new(None) };
+    }
+
+    pub fn attach(hooks: Rc<dyn Hooks>) {
+        HOOKS.set(Some(hooks));
+    }
+
+    pub fn detach() {
+        HOOKS.set(None);
+    }
+
+    fn hooks() -> Option<Rc<dyn Hooks>> {
+        // Whatever is dropped while the thread ends reaches nothing.
+        HOOKS.try_with(|hooks| hooks.borrow().clone()).ok().flatten()
+    }
+
+    pub fn mistake(name: &'static str) -> bool {
+        hooks().is_some_and(|hooks| hooks.mistake(name))
+    }
+
+    pub fn seldom(name: &'static str) -> bool {
+        hooks().is_some_and(|hooks| hooks.seldom(name))
+    }
+
+    pub fn reached(name: &'static str) {
+        if let Some(hooks) = hooks() {
+            hooks.reached(name);
+        }
+    }
+
+    pub fn witness(witness: Witness<'_>) {
+        if let Some(hooks) = hooks() {
+            hooks.applied(witness);
+        }
+    }
+
+    pub fn now_ms() -> u64 {
+        hooks().map_or(0, |hooks| hooks.now_ms())
+    }
+}
