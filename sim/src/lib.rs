@@ -11,5 +11,6 @@ compile_error!(
 );
 
 pub mod books;
+pub mod core;
 pub mod oracles;
 pub mod rng;
