@@ -13,6 +13,7 @@ mod i3_streams;
 mod i4_references;
 mod i5_book;
 mod i6_suspension;
+mod reference;
 
 use std::{any::Any, collections::BTreeMap};
 
@@ -21,6 +22,7 @@ use stakehold_raft::{CellId, Cells};
 
 use self::{
     facts::Facts, i1_money::Money, i3_streams::Streams, i4_references::Answers, i5_book::Pitches, i6_suspension::Times,
+    reference::Exchange,
 };
 use crate::books::{Books, Entry};
 
@@ -70,7 +72,7 @@ pub type Counts = BTreeMap<&'static str, u64>;
 /// Entries of a cell after which all of it is looked at.
 const DEEP_EVERY: u64 = 512;
 
-/// The oracles over committed entries: I1 to I6.
+/// The oracles over committed entries: I1 to I6, and the reference exchange.
 #[derive(Debug)]
 pub struct Oracles {
     streams: Streams,
@@ -78,6 +80,7 @@ pub struct Oracles {
     money: Money,
     pitches: Pitches,
     times: Times,
+    exchange: Exchange,
     /// Entries by cell.
     entries: BTreeMap<CellId, u64>,
     counts: Counts,
@@ -91,6 +94,7 @@ impl Oracles {
             money: Money::new(cells),
             pitches: Pitches::default(),
             times: Times::default(),
+            exchange: Exchange::new(cells),
             entries: BTreeMap::new(),
             counts: Counts::new(),
         }
@@ -108,6 +112,7 @@ impl Oracles {
         self.times.entry(books, &facts)?;
         self.pitches.entry(books, &facts)?;
         i2_cover::entry(books, &facts, &self.pitches)?;
+        self.exchange.entry(books, &facts)?;
         self.note(books, &facts);
         let entries = self.entries.entry(entry.cell).or_default();
         *entries += 1;
@@ -125,7 +130,8 @@ impl Oracles {
         self.streams.cell(books, cell)?;
         self.money.cell(books, cell)?;
         self.pitches.cell(books, cell)?;
-        i2_cover::cell(books, cell, &self.pitches)
+        i2_cover::cell(books, cell, &self.pitches)?;
+        self.exchange.cell(books, cell)
     }
 
     /// Final checks: call it when every message has been taken in and no fault is on.

@@ -6,7 +6,6 @@ use stakehold_actors::domain::{
 };
 use stakehold_raft::{
     CellId, Cells,
-    ids::kind,
     replica::{Ack, Applied, Batch, Delivery, Item, Origin, Outcome, Receipt, Replica},
 };
 

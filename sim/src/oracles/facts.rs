@@ -21,7 +21,7 @@ pub struct Taken {
     pub message: Message,
 }
 
-/// The messages an entry took in and sent, in order.
+/// The messages an entry took in, in order, and sent, stream by stream.
 #[derive(Debug, Default)]
 pub struct Traffic {
     pub taken: Vec<Taken>,

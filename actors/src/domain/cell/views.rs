@@ -43,6 +43,11 @@ impl Cell {
         self.wallets.iter().map(|(account, _)| account)
     }
 
+    /// How many accounts a settlement pays out at once.
+    pub fn accounts_per_step(&self) -> u32 {
+        self.head.accounts_per_step
+    }
+
     /// How many wallets, markets and remembered references the cell holds.
     pub fn sizes(&self) -> (u64, u64, u64) {
         (self.wallets.count(), self.markets.len() as u64, self.references.count())

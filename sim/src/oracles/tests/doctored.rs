@@ -385,6 +385,79 @@ fn i6_a_settlement_that_paid_twice() {
     }
 }
 
+#[test]
+fn reference_another_refusal() {
+    let mut case = Case::new();
+    let order = case.order(case.one, Side::Back, 301, 10);
+    let execute = case.execute(&order);
+    let violation = case.caught(MARKETS, vec![execute], |shown| {
+        shown.outcomes[0] = Outcome::Verdict(Verdict::Refused(Refusal::InvalidSize));
+        for effect in &mut shown.effects {
+            if let Effect::OrderDecided { outcome, .. } = effect {
+                *outcome = Err(Refusal::InvalidSize);
+            }
+        }
+    });
+    assert_eq!(violation.oracle, "Reference", "{violation}");
+}
+
+#[test]
+fn reference_another_sum_that_is_needed_or_released() {
+    let mut case = Case::new();
+    let order = case.order(case.one, Side::Back, 300, 10);
+    let execute = case.execute(&order);
+    let violation = case.caught(MARKETS, vec![execute], |shown| {
+        shown.outcomes[0] = Outcome::Verdict(Verdict::NeedsFunds(Minor(9)));
+    });
+    assert_eq!(violation.oracle, "Reference", "{violation}");
+
+    let mut case = Case::new();
+    let order = case.place(case.one, Side::Back, 300, 10);
+    let cancel = case.cancel(&order);
+    let violation = case.caught(MARKETS, vec![cancel], |shown| {
+        let Outcome::Verdict(Verdict::Cancelled { released, .. }) = &mut shown.outcomes[0] else { unreachable!() };
+        *released = Minor(11);
+    });
+    assert_eq!(violation.oracle, "Reference", "{violation}");
+}
+
+/// A settlement pays by one result, and the reference was told of another.
+#[test]
+fn reference_a_settlement_that_pays_the_wrong_accounts() {
+    let mut case = Case::new();
+    case.place(case.one, Side::Back, 300, 1_000);
+    case.place(case.two, Side::Lay, 300, 1_000);
+    let settle = Command::Settle { market: case.market, result: winner(1), reference: case.name() };
+    let shown = case.altered(MARKETS, vec![], vec![Item::Command(settle)], |shown| {
+        let Item::Command(Command::Settle { result, .. }) = &mut shown.items[0] else { unreachable!() };
+        *result = winner(2);
+    });
+    assert!(shown.is_ok(), "nothing is paid yet");
+    let violation = case.caught(MARKETS, vec![Item::Tick], |_| {});
+    assert_eq!(violation.oracle, "Reference", "{violation}");
+    assert!(violation.message.contains("sent was"), "{violation}");
+}
+
+#[test]
+fn reference_a_commission_with_another_discount() {
+    let mut case = Case::new();
+    let discount = |discount_bp| Command::SetDiscount { account: case.one, discount_bp, reference: reference("less") };
+    let (half, none) = (Item::Command(discount(5_000)), Item::Command(discount(0)));
+    let violation = case.caught(WALLETS, vec![half], |shown| shown.items = vec![none]);
+    assert_eq!(violation.oracle, "Reference", "{violation}");
+}
+
+#[test]
+fn reference_orders_and_margins_of_another_past() {
+    let mut case = Case::new();
+    case.place(case.one, Side::Back, 300, 1_000);
+    let mut other = Case::new();
+    other.place(other.one, Side::Back, 310, 1_000);
+    case.books.replace(MARKETS, other.books.replica(MARKETS).restore(&bytes(other.books.replica(MARKETS))).unwrap());
+    let violation = case.oracles.exchange.cell(&case.books, MARKETS).expect_err("the price is another");
+    assert_eq!(violation.oracle, "Reference", "{violation}");
+}
+
 fn bytes(replica: &Replica<Cell>) -> Vec<u8> {
     replica.freeze().snapshot().flatten().collect()
 }
