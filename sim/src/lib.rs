@@ -4,7 +4,7 @@
 //! What never lives here: anything the node needs. Nothing in the node knows that it is simulated;
 //! what a simulation needs inside the code is in [`stakehold_raft::points`], and compiled out.
 
-#[cfg(not(tokio_unstable))]
+#[cfg(not(any(tokio_unstable, doc, doctest)))]
 compile_error!(
     "the simulator needs tokio's seeded scheduler: build with RUSTFLAGS=\"--cfg tokio_unstable\" added to your own \
      flags, or unset RUSTFLAGS so that .cargo/config.toml counts"
