@@ -227,10 +227,14 @@ impl Run {
             }
         }
         for (item, outcome) in batch.items.iter().zip(&applied.outcomes) {
-            if let (Item::Command(Command::Execute { instruction, admission }), Outcome::Verdict(verdict)) =
-                (item, outcome)
-            {
-                self.executed(instruction, admission.good_until, verdict);
+            match (item, outcome) {
+                (Item::Command(Command::Execute { instruction, admission }), Outcome::Verdict(verdict)) => {
+                    self.executed(instruction, admission.good_until, verdict);
+                }
+                (Item::Command(Command::Finalise { market }), Outcome::Verdict(Verdict::Done)) => {
+                    self.markets.retain(|live| live != market);
+                }
+                _ => {}
             }
         }
         applied

@@ -69,8 +69,10 @@ use ensure;
 /// How often what happened.
 pub type Counts = BTreeMap<&'static str, u64>;
 
-/// Entries of a cell after which all of it is looked at.
+/// Entries of a cell after which all of it is looked at, at the earliest.
 const DEEP_EVERY: u64 = 512;
+/// And as many more as the cell has orders, through this: what that costs an entry is bounded.
+const ORDERS_AN_ENTRY: u64 = 4;
 
 /// The oracles over committed entries: I1 to I6, and the reference exchange.
 #[derive(Debug)]
@@ -81,8 +83,8 @@ pub struct Oracles {
     pitches: Pitches,
     times: Times,
     exchange: Exchange,
-    /// Entries by cell.
-    entries: BTreeMap<CellId, u64>,
+    /// Entries of each cell until all of it is looked at.
+    until_deep: BTreeMap<CellId, u64>,
     counts: Counts,
 }
 
@@ -95,7 +97,7 @@ impl Oracles {
             pitches: Pitches::default(),
             times: Times::default(),
             exchange: Exchange::new(cells),
-            entries: BTreeMap::new(),
+            until_deep: BTreeMap::new(),
             counts: Counts::new(),
         }
     }
@@ -114,9 +116,10 @@ impl Oracles {
         i2_cover::entry(books, &facts, &self.pitches)?;
         self.exchange.entry(books, &facts)?;
         self.note(books, &facts);
-        let entries = self.entries.entry(entry.cell).or_default();
-        *entries += 1;
-        if entries.is_multiple_of(DEEP_EVERY) {
+        let until = self.until_deep.entry(entry.cell).or_insert(DEEP_EVERY);
+        *until -= 1;
+        if *until == 0 {
+            *until = DEEP_EVERY + self.pitches.orders(entry.cell) / ORDERS_AN_ENTRY;
             self.cell(books, entry.cell)?;
         }
         Ok(())

@@ -37,11 +37,20 @@ impl Run {
         if market.cell() != Some(cell.0) {
             return Some(Command::CancelEverywhere { account });
         }
-        Some(match self.rng.below(6) {
-            0 | 1 => Command::Suspend { market },
-            2 | 3 => Command::Open { market },
-            4 => Command::CancelAll { account, market },
-            _ => Command::TurnInPlay { market, bet_delay_s: 1 },
+        let view = self.world.books.cell(cell).market_view(market);
+        let reference = self.reference();
+        Some(match self.rng.below(30) {
+            0..10 => Command::Suspend { market },
+            10..20 => Command::Open { market },
+            20..24 => Command::CancelAll { account, market },
+            24 | 25 => Command::TurnInPlay { market, bet_delay_s: 1 },
+            26 => {
+                let factor = [2_000, 20_000, 99_999][self.rng.below(3) as usize];
+                Command::RemoveRunner { market, runner: RunnerId(1 + self.rng.below(4)), factor, reference }
+            }
+            27 => Command::Settle { market, result: self.result(&view?), reference },
+            28 => Command::Resettle { market, result: self.result(&view?), reference },
+            _ => Command::Finalise { market },
         })
     }
 
@@ -97,9 +106,7 @@ impl Run {
                 self.call(cell, Command::Settle { market, result, reference });
             }
             0..=1 if !settling => {
-                if self.propose(cell, Command::Finalise { market }) == Verdict::Done {
-                    self.markets.retain(|live| *live != market);
-                }
+                self.propose(cell, Command::Finalise { market });
             }
             _ => {
                 self.call(cell, Command::Resettle { market, result, reference });

@@ -58,6 +58,12 @@ impl Pitches {
         self.pitches.get(&market)
     }
 
+    /// How many orders a cell has that may still count.
+    pub fn orders(&self, cell: CellId) -> u64 {
+        let here = self.pitches.iter().filter(|(market, _)| market.cell() == Some(cell.0));
+        here.map(|(_, pitch)| pitch.bets.len() as u64).sum()
+    }
+
     pub fn entry(&mut self, books: &Books, facts: &Facts<'_>) -> Result<(), Violation> {
         let cell = books.cell(facts.entry.cell);
         for id in &facts.markets {

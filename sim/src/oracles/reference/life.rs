@@ -238,6 +238,7 @@ impl Market {
             self.orders.clear();
             self.fills.clear();
             self.stakes.clear();
+            self.stake_of.clear();
             self.open.clear();
         }
         Ok(())

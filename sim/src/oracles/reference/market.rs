@@ -97,8 +97,9 @@ pub struct Market {
     pub live: Vec<RunnerId>,
     pub orders: Vec<Order>,
     pub fills: Vec<Fill>,
-    /// In the order in which they came.
+    /// In the order in which they came, and where to find an account's.
     pub stakes: Vec<Stake>,
+    pub stake_of: BTreeMap<AccountId, usize>,
     /// Unmatched orders by runner, oldest first.
     pub open: BTreeMap<RunnerId, Vec<usize>>,
     /// Stake that was ever matched, and that is unmatched.
@@ -157,6 +158,7 @@ impl Market {
             orders: vec![],
             fills: vec![],
             stakes: vec![],
+            stake_of: BTreeMap::new(),
             open: BTreeMap::new(),
             volume: 0,
             version: 0,
@@ -173,11 +175,12 @@ impl Market {
     }
 
     pub fn stake(&self, account: AccountId) -> Option<&Stake> {
-        self.stakes.iter().find(|stake| stake.account == account)
+        self.stake_of.get(&account).map(|at| &self.stakes[*at])
     }
 
     pub fn stake_mut(&mut self, account: AccountId) -> &mut Stake {
-        let at = self.stakes.iter().position(|stake| stake.account == account).unwrap_or_else(|| {
+        let at = *self.stake_of.entry(account).or_insert(self.stakes.len());
+        if at == self.stakes.len() {
             self.stakes.push(Stake {
                 account,
                 margin: 0,
@@ -186,8 +189,7 @@ impl Market {
                 positions: BTreeMap::new(),
                 open: vec![],
             });
-            self.stakes.len() - 1
-        });
+        }
         &mut self.stakes[at]
     }
 
@@ -262,9 +264,9 @@ impl Market {
     }
 
     pub fn exposure(&self, account: AccountId) -> i64 {
-        let paid = match self.stakes.iter().position(|stake| stake.account == account) {
+        let paid = match self.stake_of.get(&account) {
             None => true,
-            Some(at) => self.version > 1 || self.version == 1 && self.reached.is_none_or(|reached| at < reached),
+            Some(at) => self.version > 1 || self.version == 1 && self.reached.is_none_or(|reached| *at < reached),
         };
         if paid { 0 } else { self.exposure_with(account, None, None) }
     }
