@@ -170,12 +170,12 @@ impl Run {
             875..915 => self.cancel(),
             915..922 => self.cancel_many(),
             922..930 => self.heartbeat(),
-            930..954 => self.live(),
-            954..958 => self.remove(),
-            958..966 => self.settle(),
+            930..950 => self.live(),
+            950..953 => self.remove(),
+            953..966 => self.settle(),
             966..971 => self.audit(),
-            971..974 => self.crash(),
-            974..975 => self.now += self.rng.below(15_000),
+            971..973 => self.crash(),
+            973..974 => self.now += self.rng.below(15_000),
             _ => self.tick(),
         }
     }

@@ -41,7 +41,7 @@ impl Run {
     /// One of the things that are meant happens, is lost, or happens and will happen again.
     pub(super) fn act(&mut self) {
         if self.intents.is_empty() {
-            return;
+            return self.order();
         }
         let which = self.rng.below(self.intents.len().min(8) as u64) as usize;
         let intent = self.intents.remove(which).unwrap();
@@ -61,7 +61,7 @@ impl Run {
 
     /// What a market actor does with an order.
     pub(super) fn attempt(&mut self, instruction: Instruction) {
-        let known = self.instructions.iter().find(|(known, _)| *known == instruction);
+        let known = self.instructions.iter().rev().find(|(known, _)| *known == instruction);
         let good_until = known.map_or(self.now + 5_000, |(_, good_until)| *good_until);
         let Some(admission) = self.admission(&instruction, good_until) else { return };
         let cell = CellId(instruction.market().cell().unwrap());
@@ -129,10 +129,23 @@ impl Run {
 
     /// Mostly one that is open.
     pub(super) fn open_market(&mut self) -> MarketId {
-        let market = self.market();
-        let cell = self.world.books.cell(CellId(market.cell().unwrap()));
-        let open = cell.market(market).is_some_and(|market| market.status() == MarketStatus::Open);
-        if open || self.rng.percent(20) { market } else { self.market() }
+        for _ in 0..3 {
+            let market = self.market();
+            let cell = self.world.books.cell(CellId(market.cell().unwrap()));
+            if cell.market(market).is_some_and(|market| market.status() == MarketStatus::Open) {
+                return market;
+            }
+        }
+        self.market()
+    }
+
+    /// Mostly one that was not removed, and mostly one of the first two.
+    fn runner(&mut self, market: MarketId) -> RunnerId {
+        let any = RunnerId(1 + self.rng.below(4));
+        let view = market.cell().and_then(|cell| self.world.books.cell(CellId(cell)).market_view(market));
+        let live = view.into_iter().flat_map(|view| view.runners).filter(|r| r.removed.is_none()).map(|r| r.runner);
+        let live: Vec<RunnerId> = live.take(if self.rng.percent(90) { 2 } else { 4 }).collect();
+        if live.is_empty() || self.rng.percent(5) { any } else { *self.rng.pick(&live) }
     }
 
     pub(super) fn remember(&mut self, instruction: Instruction) {
@@ -164,7 +177,7 @@ impl Run {
         let request = OrderRequest {
             account,
             market,
-            runner: RunnerId(1 + if self.rng.percent(95) { self.rng.below(2) } else { self.rng.below(4) }),
+            runner: self.runner(market),
             side: if self.rng.percent(50) { Side::Back } else { Side::Lay },
             price: *self.rng.pick(&PRICES),
             size: Minor(size),

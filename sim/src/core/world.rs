@@ -9,6 +9,8 @@ use stakehold_raft::{
 
 use crate::{books::Books, oracles::Violation};
 
+/// Entries after the last snapshot at which another is taken: what a restart replays is bounded.
+const SNAPSHOT_EVERY: usize = 200;
 /// Settlements take so few accounts a step that much gets in between.
 const ACCOUNTS_PER_STEP: u32 = 3;
 
@@ -52,7 +54,11 @@ impl World {
         let log = &mut self.logs[usize::from(id.0)];
         log.entries.push(bytes);
         log.index += 1;
-        (log.index, applied)
+        let index = log.index;
+        if log.entries.len() - log.frozen.as_ref().map_or(0, |(covers, _)| *covers) >= SNAPSHOT_EVERY {
+            self.freeze(id);
+        }
+        (index, applied)
     }
 
     /// Whether a deadline of the cell has come.

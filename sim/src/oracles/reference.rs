@@ -8,6 +8,8 @@
 mod cell;
 mod life;
 mod market;
+mod matching;
+mod protocol;
 mod rules;
 mod wallet;
 
