@@ -61,21 +61,32 @@ pub struct Failure {
     pub violation: Violation,
 }
 
+/// Who looks at the entries of an episode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    All,
+    /// All but the reference exchange, which sees nearly every mistake first: to learn which invariant
+    /// a mistake breaks.
+    Invariants,
+    /// Only the machine's own assertions: to learn what the oracles cost.
+    Nobody,
+}
+
 /// Takes so many random steps in a new world, and then brings it to rest. The same seed is the same
 /// episode, for ever.
 ///
 /// # Errors
 /// The first violation.
 pub fn episode(seed: u64, steps: u64) -> Result<Episode, Failure> {
-    Run::new(seed, true).run(seed, steps)
+    watched(seed, steps, Watch::All)
 }
 
-/// The same steps with nobody looking: what the oracles cost is the difference.
+/// The same episode with others looking.
 ///
 /// # Errors
-/// A panic of the machine.
-pub fn bare(seed: u64, steps: u64) -> Result<Episode, Failure> {
-    Run::new(seed, false).run(seed, steps)
+/// The first violation that they see.
+pub fn watched(seed: u64, steps: u64, watch: Watch) -> Result<Episode, Failure> {
+    Run::new(seed, watch).run(seed, steps)
 }
 
 #[derive(Debug)]
@@ -120,7 +131,7 @@ impl Run {
         Ok(self.episode)
     }
 
-    fn new(seed: u64, watched: bool) -> Self {
+    fn new(seed: u64, watch: Watch) -> Self {
         let mut rng = Rng::new(seed);
         let world = World::new(cells_of(&mut rng));
         let accounts: Vec<AccountId> = (1..=ACCOUNTS as u64).map(AccountId).collect();
@@ -132,7 +143,11 @@ impl Run {
         let mut episode = Self {
             events: events.collect(),
             rng,
-            oracles: watched.then(|| Oracles::new(world.books.cells)),
+            oracles: match watch {
+                Watch::All => Some(Oracles::new(world.books.cells)),
+                Watch::Invariants => Some(Oracles::invariants(world.books.cells)),
+                Watch::Nobody => None,
+            },
             violation: None,
             episode: Episode::default(),
             now: 1_000_000,

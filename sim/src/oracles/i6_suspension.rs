@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use stakehold_actors::domain::{
     command::{Admission, Command, Effect, Message, Verdict},
     ledger::{Account, Posting},
-    types::{AccountId, MarketId, MarketStatus},
+    types::{AccountId, MarketId, MarketStatus, Minor},
 };
 use stakehold_raft::{
     machine::Stamp,
@@ -79,7 +79,12 @@ impl Times {
         // What is known of an accepted instruction: None once an item was found that may have placed it.
         let mut obstacles: Vec<Option<String>> =
             facts.accepted.iter().map(|_| Some("nothing in the entry asks for it".into())).collect();
+        // Whose instructions in which market are all ended, when the entry is done.
+        let mut ended: BTreeSet<(MarketId, AccountId)> = BTreeSet::new();
         for (number, (item, outcome)) in entry.items.iter().zip(entry.outcomes).enumerate() {
+            for (instruction, _) in facts.instructions(number) {
+                ended.remove(&(instruction.market(), instruction.account()));
+            }
             for ((key, content), obstacle) in facts.accepted.iter().zip(&mut obstacles) {
                 let asked = facts
                     .instructions(number)
@@ -93,12 +98,30 @@ impl Times {
             }
             if let (Item::Command(command), Outcome::Verdict(verdict)) = (item, outcome) {
                 self.command(facts, number, command, verdict);
-            }
-            for taken in facts.taken_by(number) {
-                if let Message::CancelAll { account, market } = taken.message {
-                    self.cancel_all(market, account);
+                if let (Command::CancelAll { account, market }, Verdict::CancelledAll { .. }) = (command, verdict) {
+                    ended.insert((*market, *account));
                 }
             }
+            for taken in facts.taken_by(number) {
+                match &taken.message {
+                    Message::CancelAll { account, market } => {
+                        self.cancel_all(*market, *account);
+                        ended.insert((*market, *account));
+                    }
+                    Message::Funded(funded) => {
+                        ended.remove(&(funded.instruction.market(), funded.instruction.account()));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        for (market, account) in ended {
+            let held = books.cell(entry.cell).held(account, market);
+            ensure!(
+                held == Minor::ZERO,
+                "I6",
+                "everything of {account} in {market} was cancelled, and {held} is held for an instruction"
+            );
         }
         for ((key, _), obstacle) in facts.accepted.iter().zip(obstacles) {
             if let Some(obstacle) = obstacle {

@@ -76,11 +76,25 @@ impl Exchange {
                 order(naive, real, view.market, view.order)?;
             }
         }
+        // And what should have changed, whether it did or not.
+        for account in std::mem::take(&mut naive.wallets_touched) {
+            wallet(naive, real, account)?;
+        }
+        for id in std::mem::take(&mut naive.markets_touched) {
+            let Some(touched) = naive.markets.get_mut(&id).map(|market| std::mem::take(&mut market.touched)) else {
+                continue;
+            };
+            for at in touched {
+                let Some(other) = naive.markets.get(&id).and_then(|market| market.orders.get(at)) else { continue };
+                order(naive, real, id, other.id)?;
+                stake(naive, real, id, other.account)?;
+            }
+        }
         house(naive, real)
     }
 
     /// All of a cell.
-    pub fn cell(&mut self, books: &Books, id: CellId) -> Result<(), Violation> {
+    pub fn cell(&self, books: &Books, id: CellId) -> Result<(), Violation> {
         let (real, Some(naive)) = (books.cell(id), self.naive.get(&id)) else { return Ok(()) };
         for account in naive.wallets.keys().copied().chain(real.accounts()) {
             wallet(naive, real, account)?;

@@ -79,6 +79,9 @@ pub struct Cell {
     pub rounding: i64,
     pub told: Vec<Told>,
     pub sent: Vec<(CellId, Sent)>,
+    /// Wallets and markets that the entry has to do with.
+    pub wallets_touched: Vec<AccountId>,
+    pub markets_touched: BTreeSet<MarketId>,
 }
 
 impl Cell {
@@ -100,6 +103,8 @@ impl Cell {
             rounding: 0,
             told: vec![],
             sent: vec![],
+            wallets_touched: vec![],
+            markets_touched: BTreeSet::new(),
         }
     }
 
@@ -108,10 +113,12 @@ impl Cell {
     }
 
     pub(super) fn wallet(&mut self, account: AccountId) -> Result<&mut Wallet, Refusal> {
+        self.wallets_touched.push(account);
         self.wallets.get_mut(&account).ok_or(Refusal::UnknownAccount)
     }
 
     pub(super) fn market(&mut self, market: MarketId) -> Result<&mut Market, Refusal> {
+        self.markets_touched.insert(market);
         self.markets.get_mut(&market).ok_or(Refusal::UnknownMarket)
     }
 

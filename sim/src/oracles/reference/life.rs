@@ -236,6 +236,7 @@ impl Market {
         if !self.finalised {
             self.finalised = true;
             self.orders.clear();
+            self.touched.clear();
             self.fills.clear();
             self.stakes.clear();
             self.stake_of.clear();

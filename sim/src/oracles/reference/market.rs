@@ -96,6 +96,8 @@ pub struct Market {
     pub stake_of: BTreeMap<AccountId, usize>,
     /// Unmatched orders by runner, oldest first.
     pub open: BTreeMap<RunnerId, Vec<usize>>,
+    /// Orders that changed in this entry, by their places.
+    pub touched: Vec<usize>,
     /// Stake that was ever matched, and that is unmatched.
     pub volume: i64,
 
@@ -125,6 +127,7 @@ impl Market {
             stakes: vec![],
             stake_of: BTreeMap::new(),
             open: BTreeMap::new(),
+            touched: vec![],
             volume: 0,
             version: 0,
             result: None,

@@ -285,8 +285,9 @@ impl Market {
         self.tidy(at);
     }
 
-    /// An order with nothing unmatched is in no list of such.
+    /// An order has changed; one with nothing unmatched is in no list of such.
     fn tidy(&mut self, at: usize) {
+        self.touched.push(at);
         let Order { account, runner, .. } = self.orders[at];
         if self.orders[at].remaining() == 0 {
             self.stake_mut(account).open.retain(|other| *other != at);

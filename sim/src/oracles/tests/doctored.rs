@@ -454,7 +454,8 @@ fn reference_orders_and_margins_of_another_past() {
     let mut other = Case::new();
     other.place(other.one, Side::Back, 310, 1_000);
     case.books.replace(MARKETS, other.books.replica(MARKETS).restore(&bytes(other.books.replica(MARKETS))).unwrap());
-    let violation = case.oracles.exchange.cell(&case.books, MARKETS).expect_err("the price is another");
+    let violation =
+        case.oracles.exchange.as_ref().unwrap().cell(&case.books, MARKETS).expect_err("the price is another");
     assert_eq!(violation.oracle, "Reference", "{violation}");
 }
 
