@@ -11,5 +11,10 @@ compile_error!(
 );
 
 pub mod books;
+pub mod cli;
+pub mod cluster;
+pub mod generate;
 pub mod oracles;
+pub mod plan;
 pub mod rng;
+pub mod trace;
