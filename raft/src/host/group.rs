@@ -37,6 +37,8 @@ use crate::{
 };
 use view::Readers;
 
+/// After a rejected round, a deadline that is due is tried again no earlier than this.
+const REJECTED_WAIT: Duration = Duration::from_millis(20);
 /// Bytes of most items in a batch: growing the buffer costs more than asking for a little too much.
 const USUAL_ITEM: usize = 128;
 
@@ -367,7 +369,8 @@ impl<M: Machine> Group<M> {
         }
         if q.leading.ready {
             self.turn.set_alarm_by(Alarm::Acks(self.id), self.idle_ack);
-            self.arm(&mut q);
+            // A leader that has lost touch with its quorum rejects at once, and would be asked at once again.
+            self.arm(&mut q, REJECTED_WAIT);
         }
         drop(q);
         for waiter in round.waiters {
@@ -375,14 +378,14 @@ impl<M: Machine> Group<M> {
         }
     }
 
-    /// Sets the alarm for the machine's next deadline, on the leader.
-    fn arm(&self, q: &mut Queue<M>) {
+    /// Sets the alarm for the machine's next deadline, on the leader, no earlier than after `least`.
+    fn arm(&self, q: &mut Queue<M>, least: Duration) {
         if !q.leading.ready || q.ticking {
             return;
         }
         let at = q.next_deadline.map(|due| {
             let wait = due.saturating_sub(self.turn.clock.now_ms());
-            Instant::now() + Duration::from_millis(wait)
+            Instant::now() + Duration::from_millis(wait).max(least)
         });
         self.turn.set_alarm(Alarm::Deadline(self.id), at);
     }
@@ -425,7 +428,7 @@ impl<M: Machine> Group<M> {
         }
         q.leading.ready = true;
         self.leadership.send_replace(Leadership { leading: true, term });
-        self.arm(q);
+        self.arm(q, Duration::ZERO);
         let to: Vec<CellId> = self.shared.read(|replica| replica.outbox_depths().map(|(to, ..)| to).collect());
         self.turn.mark_streams(self.id, to);
     }
@@ -532,7 +535,7 @@ impl<M: Machine> Watcher<M> for Group<M> {
                     answers = Some((round.waiters, applied.outcomes));
                 }
             }
-            self.arm(&mut q);
+            self.arm(&mut q, Duration::ZERO);
             if !q.leading.ready {
                 sent_to.clear();
             }
