@@ -11,9 +11,13 @@ compile_error!(
 );
 
 pub mod books;
+<<<<<<< HEAD
 pub mod cli;
 pub mod cluster;
 pub mod generate;
+=======
+pub mod core;
+>>>>>>> oracles
 pub mod oracles;
 pub mod plan;
 pub mod rng;

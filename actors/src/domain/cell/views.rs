@@ -8,6 +8,7 @@ use crate::{
         market::{Market, ReplaceRequest},
         references::{Key, Known},
         types::{AccountId, EventId, MarketId, Minor, OrderId, OrderView, Refusal},
+        wallet::Wallet,
     },
 };
 
@@ -28,7 +29,12 @@ impl Cell {
         self.wallets.get(account).map(|wallet| wallet.view(account))
     }
 
-    /// The newest lines first; see [`Wallet::statement`](crate::domain::wallet::Wallet::statement).
+    /// The wallet as it stands, not copied.
+    pub fn wallet(&self, account: AccountId) -> Option<&Wallet> {
+        self.wallets.get(account)
+    }
+
+    /// The newest lines first; see [`Wallet::statement`].
     pub fn statement(&self, account: AccountId, before: Option<u64>, limit: usize) -> Option<Vec<StatementLine>> {
         self.wallets.get(account).map(|wallet| wallet.statement(before, limit))
     }
