@@ -45,6 +45,7 @@ use crate::{
     ids::CellId,
     machine::Machine,
     mesh::{Incoming, Kind, Mesh},
+    mistake,
     seam::Entropy,
     snapshots::SnapshotStore,
     wal::{GroupState, Wal},
@@ -241,7 +242,7 @@ impl<M: Machine> Engine<M> {
     /// order; what is returned must be polled until it is done.
     pub fn answer(&self, mesh: &Arc<Mesh>, incoming: Incoming) -> Option<Answer> {
         let Incoming { from, kind, mut body, reply, .. } = incoming;
-        let for_me = codec::take_target(&mut body) == Some(self.id);
+        let for_me = codec::take_target(&mut body) == Some(self.id) || mistake!("members.removed_voter_alive");
         let speaker = codec::speaker(&body).filter(|id| id.node() == from && !self.is_superseded(*id));
         if !for_me || speaker.is_none() {
             mesh.reply(reply, |_| {});
@@ -251,7 +252,10 @@ impl<M: Machine> Engine<M> {
         let raft = self.raft.clone();
         let answer: Option<Answer> = match kind {
             Kind::Append => codec::take_append(&mut body).map(|request| append(raft, request, mesh.clone(), reply)),
-            Kind::Vote | Kind::PreVote => codec::take_vote_request(&mut body).map(|request| {
+            Kind::Vote | Kind::PreVote => codec::take_vote_request(&mut body).map(|mut request| {
+                if mistake!("raft.vote_without_log") {
+                    request.last_log_id = Some(codec::log_id(u64::MAX, u64::MAX));
+                }
                 let mesh = mesh.clone();
                 Box::pin(async move {
                     let response = match kind {
@@ -357,7 +361,7 @@ fn config(cell: CellId, timing: &Timing) -> Result<openraft::Config, String> {
         election_timeout_max: ms(timing.election.1),
         // A leader that restarts in its own term with a log that lost its unflushed tail would
         // write other entries at the same places: an acknowledged bet gone.
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(mistake!("raft.leader_restore")),
         // A follower that no longer has what it had acknowledged is its disk's fault and must not take
         // the leader down with it. What it lacks is sent again, and until then it counts for nothing.
         allow_log_reversion: Some(true),

@@ -19,6 +19,7 @@ use crate::{
     ids::{CellId, NodeId},
     machine::Machine,
     mesh::{Incoming, Kind, Mesh},
+    mistake,
     replica::{Ack, Delivery, Receipt},
 };
 
@@ -206,6 +207,7 @@ impl<M: Machine> Pump<M> {
             cells.hint(to, leader);
         }
         match pause {
+            Some(_) if mistake!("pump.refusal_blocks") => {}
             Some(failures) => {
                 let wait = FIRST_RETRY.saturating_mul(1 << failures.clamp(1, 8).saturating_sub(1)).min(LAST_RETRY);
                 self.turn.set_alarm_by(Alarm::Stream(from, to), wait);
@@ -229,6 +231,11 @@ impl<M: Machine> Pump<M> {
         let Some(group) = cells.group(to) else {
             return answer(&Answer::NotLeader(cells.route(to, 0).filter(|node| *node != cells.here())));
         };
+        if mistake!("pump.receipt_before_commit") {
+            let taken = delivery.messages.len() as u64;
+            let watermark = delivery.first + taken - 1;
+            answer(&Answer::Receipt(Receipt { watermark, hash: delivery.hash, taken, refused: false }));
+        }
         let later = answer.clone();
         let done = move |receipt: Option<Receipt>| match receipt {
             Some(receipt) => later(&Answer::Receipt(receipt)),

@@ -11,5 +11,8 @@ compile_error!(
 );
 
 pub mod books;
+pub mod museum;
 pub mod oracles;
 pub mod rng;
+#[cfg(test)]
+mod sources;

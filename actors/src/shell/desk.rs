@@ -12,9 +12,10 @@ use std::{
 
 use ractor::{Actor, ActorRef, Message};
 use stakehold_raft::{
-    CellId, NodeId,
+    CellId, Machine, NodeId,
     host::{EffectsError, Group, ProposeError, ReadError},
     meta::{MetaOr, WithMeta},
+    mistake,
     seam::World,
 };
 use tokio::sync::oneshot;
@@ -257,12 +258,10 @@ impl Desk {
     pub(super) async fn follow(self: Arc<Self>) {
         let mut effects = self.group().subscribe();
         loop {
+            let observe = |effect| self.observe(effect);
             match effects.next().await {
-                Ok(entry) => entry.effects.iter().for_each(|effect| {
-                    if let MetaOr::Cell(effect) = effect {
-                        self.observe(effect);
-                    }
-                }),
+                Ok(entry) if mistake!("feed.delta_out_of_order") => entry.effects.iter().rev().for_each(observe),
+                Ok(entry) => entry.effects.iter().for_each(observe),
                 Err(EffectsError::Lagged(_)) => {
                     // Whoever waited asks again, and finds the verdict in the state.
                     lock(&self.waiting).clear();
@@ -273,7 +272,8 @@ impl Desk {
         }
     }
 
-    fn observe(&self, effect: &Effect) {
+    fn observe(&self, effect: &<ExchangeMachine as Machine>::Effect) {
+        let MetaOr::Cell(effect) = effect else { return };
         match effect {
             Effect::OrderDecided { key, content, outcome } => {
                 let OrderKey { account, market, reference, index } = key;

@@ -23,7 +23,7 @@ use super::{
     labels::Mark,
     recover::{mark_file, segment_file},
 };
-use crate::seam::World;
+use crate::{mistake, seam::World};
 
 /// So long after the last batch the mark is written: long enough not to be in the way of a busy log.
 const MARK_AFTER_IDLE: Duration = Duration::from_millis(10);
@@ -315,6 +315,9 @@ impl Writer {
         let data = batch::seal(buf, &batch.groups, self.seed, place, self.number, self.durable);
         let bytes = data.len() as u64;
         let file = segment_file(&self.config.dir, active.id);
+        if mistake!("wal.acknowledge_before_sync") {
+            batch.dones.drain(..).for_each(|done| done(Ok(())));
+        }
         if let Err(error) = self.world.disk.write(&file, active.next, data, true).await {
             self.shared.fail(&self.world, Some(batch), &error, &format!("writing {file}"));
             return false;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use stakehold_raft::CellId;
+use stakehold_raft::{CellId, mistake, wall_clock};
 
 use super::{
     Cell,
@@ -52,7 +52,11 @@ impl Cell {
                     Err(PlaceError::Refused(refusal)) => Err(refusal),
                     Ok(view) => Ok(view),
                 };
-                self.decide(turn, key, content, instruction, outcome.clone());
+                if mistake!("execute.not_remembered") {
+                    self.tell_decided(turn, instruction, content, outcome.clone());
+                } else {
+                    self.decide(turn, key, content, instruction, outcome.clone());
+                }
                 outcome
             }
         };
@@ -108,10 +112,14 @@ impl Cell {
                 self.tell_pending(turn, &instruction, content, short, attempt);
                 let pending = Pending { instruction, admission, attempt, held: available, short, expires };
                 self.on_funding(market, |funding| funding.hold(key, pending));
+                if mistake!("pending.never_ends") {
+                    return;
+                }
                 return self.head.deadlines.set(expires, Deadline::Pending(market, key));
             }
         };
         match outcome {
+            Err(_) if mistake!("fund.refused_and_kept") => {}
             Err(_) => self.give_back(turn, market, account, available),
             Ok(_) => self.grant_discount(market, account, discount_bp),
         }
@@ -137,7 +145,7 @@ impl Cell {
     ) -> Result<OrderView, PlaceError> {
         let (account, id) = (instruction.account(), instruction.market());
         let slot = self.markets.get(&id).ok_or(Refusal::UnknownMarket)?;
-        if turn.stamp > admission.good_until {
+        if turn.stamp > admission.good_until && !mistake!("order.deadline_ignored") {
             return Err(Refusal::Expired.into());
         }
         if admission.cancel_epoch < slot.funding.cancel_epoch(account) {
@@ -147,9 +155,14 @@ impl Cell {
             return Err(Refusal::MarketClosed.into());
         }
         if admission.epoch != slot.market.epoch() {
-            return Err(Refusal::MarketChanged.into());
+            match money.is_positive() {
+                true if mistake!("order.funded_epoch_ignored") => {}
+                false if mistake!("order.late_one_let_in") => {}
+                _ => return Err(Refusal::MarketChanged.into()),
+            }
         }
-        let (order, stamp, others) = (self.next_order(), turn.stamp, self.event_exposure_others(id, account));
+        let stamp = if mistake!("apply.wall_clock") { wall_clock!() } else { turn.stamp };
+        let (order, others) = (self.next_order(), self.event_exposure_others(id, account));
         let view = self
             .on_market(turn, id, TRADING, |market, changes| match instruction {
                 Instruction::Place(request) => market.place(stamp, order, request, money, others, changes),
@@ -213,7 +226,9 @@ impl Cell {
         refusal: Refusal,
     ) -> Option<Pending> {
         let pending = self.end_wait(market, key)?;
-        self.give_back(turn, market, pending.instruction.account(), pending.held);
+        if !mistake!("pending.held_is_lost") {
+            self.give_back(turn, market, pending.instruction.account(), pending.held);
+        }
         let content = pending.instruction.content();
         self.decide(turn, key, content, &pending.instruction, Err(refusal));
         Some(pending)
