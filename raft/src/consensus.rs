@@ -45,7 +45,7 @@ use crate::{
     ids::CellId,
     machine::Machine,
     mesh::{Incoming, Kind, Mesh},
-    mistake,
+    mistake, reached,
     seam::Entropy,
     snapshots::SnapshotStore,
     wal::{GroupState, Wal},
@@ -134,7 +134,9 @@ impl<M: Machine> Engine<M> {
         let applier = state::Applier::new((cell, id), shared, watcher, snapshots);
         let raft = with_entropy(entropy, Raft::new(id, Arc::new(config), links, log, applier));
         let raft = raft.await.map_err(|e| e.to_string())?;
-        Ok(Self { id, raft, receiving: Arc::default(), election: timing.election.1 })
+        let engine = Self { id, raft, receiving: Arc::default(), election: timing.election.1 };
+        reached!("snapshot.restored_at_start", engine.facts().snapshot > 0);
+        Ok(engine)
     }
 
     /// Proposes an encoded batch. `rejected` is called if, and only if, it does not become an
@@ -245,6 +247,7 @@ impl<M: Machine> Engine<M> {
         let for_me = codec::take_target(&mut body) == Some(self.id) || mistake!("members.removed_voter_alive");
         let speaker = codec::speaker(&body).filter(|id| id.node() == from && !self.is_superseded(*id));
         if !for_me || speaker.is_none() {
+            reached!("rejoin.former_incarnation_ignored");
             mesh.reply(reply, |_| {});
             return None;
         }
@@ -262,6 +265,9 @@ impl<M: Machine> Engine<M> {
                         Kind::PreVote => raft.pre_vote(request).await,
                         _ => raft.vote(request).await,
                     };
+                    let refused = matches!(&response, Ok(response) if !response.vote_granted);
+                    reached!("vote.pre_vote_refused", refused && kind == Kind::PreVote);
+                    reached!("vote.refused", refused && kind == Kind::Vote);
                     mesh.reply(reply, |to| {
                         if let Ok(response) = &response {
                             codec::put_vote_response(to, response);
@@ -273,6 +279,7 @@ impl<M: Machine> Engine<M> {
                 let mesh = mesh.clone();
                 Box::pin(async move {
                     let accepted = matches!(raft.handle_transfer_leader(request).await, Ok(Ok(())));
+                    reached!("lead.transferred", accepted);
                     mesh.reply(reply, |to| to.push(u8::from(accepted)));
                 }) as Answer
             }),
@@ -283,6 +290,7 @@ impl<M: Machine> Engine<M> {
                     return None;
                 }
                 transfer::Taken::Install(vote, snapshot) => {
+                    reached!("snapshot.received");
                     let mesh = mesh.clone();
                     Some(Box::pin(async move {
                         let response = raft.install_full_snapshot(vote, snapshot).await;

@@ -27,11 +27,17 @@ macro_rules! seldom {
     };
 }
 
-/// Says that a place was reached that a simulation must reach.
+/// Says that a place was reached that a simulation must reach; with a condition, only where it holds
+/// (a node that is built alone does not look at it).
 #[cfg(not(feature = "simulation"))]
 #[macro_export]
 macro_rules! reached {
     ($name:literal) => {};
+    ($name:literal, $when:expr) => {
+        if false {
+            let _ = $when;
+        }
+    };
 }
 
 /// What a wall clock says on this node, in milliseconds: for mistakes only.
@@ -73,6 +79,11 @@ macro_rules! seldom {
 macro_rules! reached {
     ($name:literal) => {
         $crate::points::reached($name)
+    };
+    ($name:literal, $when:expr) => {
+        if $when {
+            $crate::points::reached($name);
+        }
     };
 }
 

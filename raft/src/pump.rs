@@ -19,8 +19,9 @@ use crate::{
     ids::{CellId, NodeId},
     machine::Machine,
     mesh::{Incoming, Kind, Mesh},
-    mistake,
+    mistake, reached,
     replica::{Ack, Delivery, Receipt},
+    seldom,
 };
 
 /// A stream that got no answer, or a refusal without progress, is tried again after this, doubling.
@@ -125,7 +126,11 @@ impl<M: Machine> Pump<M> {
                 if stream.paused || stream.under_way >= self.max_runs {
                     return;
                 }
-                let Some(delivery) = group.read(|replica| replica.outgoing(to, stream.sent, self.max_run)) else {
+                if seldom!("pump.sends_again") {
+                    stream.sent = 0;
+                }
+                let max_run = if seldom!("pump.small_run") { 1 } else { self.max_run };
+                let Some(delivery) = group.read(|replica| replica.outgoing(to, stream.sent, max_run)) else {
                     return;
                 };
                 stream.sent = delivery.first + delivery.messages.len() as u64 - 1;
@@ -200,6 +205,7 @@ impl<M: Machine> Pump<M> {
                 Some(_) | None => {}
             }
             if pause.is_some() {
+                reached!("stream.paused");
                 stream.paused = true;
             }
         }

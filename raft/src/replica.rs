@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::{
     ids::CellId,
     machine::{Chunks, Machine, Out, Stamp},
-    mistake,
+    mistake, reached,
 };
 
 /// Unacknowledged messages to one cell above which [`Out::congested`] names it: new funding is
@@ -264,12 +264,15 @@ impl<M: Machine> Replica<M> {
         let refused = Receipt { watermark: before.watermark, hash: before.hash, taken: 0, refused: true };
         let end = delivery.first + delivery.messages.len() as u64;
         if delivery.first == 0 || delivery.first > before.watermark + 1 {
+            reached!("stream.gap_refused");
             return refused;
         }
         if end <= before.watermark + 1 {
+            reached!("stream.duplicate_skipped");
             return Receipt { refused: false, ..refused };
         }
         let known = if mistake!("stream.overlap_taken_twice") { 0 } else { before.watermark + 1 - delivery.first };
+        reached!("stream.overlap_skipped", known > 0);
         let fresh = &delivery.messages[known as usize..];
         // Decode and hash everything before anything is taken in: half a delivery is none.
         let mut hash = before.hash;

@@ -5,7 +5,7 @@
 //! never comes here. Records are compact: what the retry itself says is not stored again.
 
 use serde::{Deserialize, Serialize};
-use stakehold_raft::mistake;
+use stakehold_raft::{mistake, reached};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::{
@@ -182,6 +182,7 @@ impl References {
         if let Known::Same(verdict) = &known
             && self.records.get(&key).is_some_and(|record| record.content == ANY_CONTENT)
         {
+            reached!("cancel.tombstone_met");
             self.records.insert(key, Record { content, verdict: verdict.clone() });
         }
         known

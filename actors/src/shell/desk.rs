@@ -15,8 +15,9 @@ use stakehold_raft::{
     CellId, Machine, NodeId,
     host::{EffectsError, Group, ProposeError, ReadError},
     meta::{MetaOr, WithMeta},
-    mistake,
+    mistake, reached,
     seam::World,
+    seldom,
 };
 use tokio::sync::oneshot;
 
@@ -195,10 +196,12 @@ impl Desk {
         let mut flights = lock(&self.flights);
         match flights.get_mut(&instruction.key()) {
             Some(flight) if flight.instruction == *instruction => {
+                reached!("retry.joined");
                 flight.replies.push(reply);
                 false
             }
             Some(_) => {
+                reached!("retry.with_another_content");
                 let _ = reply.send(Ok(Err(Refusal::ReferenceReused)));
                 false
             }
@@ -243,7 +246,8 @@ impl Desk {
 
     /// Stops the actors that have had nothing to do for a while, or all of them.
     pub(super) fn passivate(&self, all: bool) {
-        let before = self.world.clock.now_ms().saturating_sub(self.limits.idle_ms);
+        let idle_ms = if seldom!("actor.passivated_at_once") { 0 } else { self.limits.idle_ms };
+        let before = self.world.clock.now_ms().saturating_sub(idle_ms);
         stop_idle(&mut lock(&self.markets), all, before);
         stop_idle(&mut lock(&self.wallets), all, before);
     }
@@ -264,6 +268,7 @@ impl Desk {
                 Ok(entry) => entry.effects.iter().for_each(observe),
                 Err(EffectsError::Lagged(_)) => {
                     // Whoever waited asks again, and finds the verdict in the state.
+                    reached!("feed.cell_jumped");
                     lock(&self.waiting).clear();
                     self.feeds.reset();
                 }
@@ -300,6 +305,13 @@ impl Desk {
         let mut leadership = self.group().on_leadership();
         loop {
             let leading = leadership.borrow_and_update().leading;
+            reached!(
+                "settle.resumed",
+                leading
+                    && self.read(|cell| {
+                        cell.market_ids().any(|id| cell.market(id).is_some_and(|market| market.settling()))
+                    })
+            );
             if !leading {
                 lock(&self.waiting).clear();
                 self.passivate(true);
@@ -369,6 +381,8 @@ fn stop_idle<K: Ord, M: Message>(actors: &mut BTreeMap<K, Entry<M>>, all: bool, 
         // leadership is lost, that is what should happen.
         let stop = all || entry.busy.idle_since().is_some_and(|since| since <= before);
         if stop {
+            reached!("actor.passivated", !all);
+            reached!("actor.let_go_with_its_cell", all);
             entry.actor.stop(None);
         }
         !stop

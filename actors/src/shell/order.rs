@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::Shared};
-use stakehold_raft::mistake;
+use stakehold_raft::{mistake, reached};
 use tokio::sync::oneshot;
 
 use super::{
@@ -114,6 +114,7 @@ impl Run {
         if !self.delay.is_zero() && !mistake!("order.bet_delay_skipped") {
             // Nothing is promised meanwhile: no money moves before the delay is over.
             tokio::time::sleep(self.delay).await;
+            reached!("order.bet_delay_served");
         }
         self.line.until_sent().await;
         let mut needed = desk.read(|cell| cell.needed(&self.instruction));
@@ -165,7 +166,10 @@ impl Run {
             Ok(Ok(decision)) => Ok(decision),
             // This node no longer leads, or missed the effect: the reference finds the verdict.
             Ok(Err(_)) if mistake!("market.deposed_activation_answers") => Ok(Decision::Decided(Err(Refusal::Expired))),
-            Ok(Err(_)) => Err(Failure::NotLeader(None)),
+            Ok(Err(_)) => {
+                reached!("order.leadership_lost_in_funding");
+                Err(Failure::NotLeader(None))
+            }
             Err(_) => Err(Failure::Api(ApiError::Unknown)),
         }
     }

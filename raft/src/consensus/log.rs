@@ -24,7 +24,7 @@ use super::{
     types::{LogId, RaftEntry, RaftVote, Types},
 };
 use crate::{
-    mistake,
+    mistake, reached, seldom,
     wal::{GroupState, LogEntry, Record, Wal},
 };
 
@@ -160,7 +160,7 @@ impl RaftLogStorage<Types> for GroupLog {
         {
             let mut mem = self.mem();
             mem.committed = committed;
-            if id.index < mem.written + COMMITTED_EVERY {
+            if id.index < mem.written + COMMITTED_EVERY || seldom!("log.commit_not_noted") {
                 return Ok(());
             }
             mem.written = id.index;
@@ -199,6 +199,7 @@ impl RaftLogStorage<Types> for GroupLog {
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        reached!("log.truncated");
         let keep = last.map_or(0, |id| id.index + 1);
         {
             let mut mem = self.mem();
@@ -214,6 +215,7 @@ impl RaftLogStorage<Types> for GroupLog {
             let mut mem = self.mem();
             let gone = (id.index + 1).saturating_sub(mem.first()).min(mem.entries.len() as u64) as usize;
             mem.entries.drain(..gone);
+            reached!("log.purged", gone > 0);
             mem.purged = mem.purged.max(Some(id));
         }
         self.wal.submit(self.group, Record::Purge { through: id.index, id: log_id_bytes(&id) }, None);

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     ids::CellId,
     machine::{Machine, Stamp},
-    mistake,
+    mistake, reached,
     replica::{Applied, Batch, FrozenReplica, Replica},
     snapshots::{SnapshotError, SnapshotMeta as StoredMeta, SnapshotStore},
 };
@@ -277,7 +277,9 @@ impl<M: Machine> Builder<M> {
             }
             tokio::task::yield_now().await;
         }
-        writer.finish().await.map(|_| ())
+        writer.finish().await?;
+        reached!("snapshot.built");
+        Ok(())
     }
 }
 
@@ -290,6 +292,7 @@ impl<M: Machine> RaftSnapshotBuilder<Types> for Builder<M> {
         while let Err(error) = self.save(&frozen).await {
             match error {
                 SnapshotError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                    reached!("snapshot.disk_full");
                     tokio::time::sleep(FULL_RETRY).await;
                 }
                 error => return Err(io::Error::other(error)),

@@ -27,7 +27,7 @@ use crate::{
     ids::{CellId, NodeId},
     machine::Machine,
     mesh::{Incoming, Kind, Mesh},
-    mistake,
+    mistake, reached,
     seam::Clock,
 };
 
@@ -82,6 +82,7 @@ impl Clocks {
         ahead.sort_unstable();
         let median = ahead.len().checked_sub(1).map_or(0, |last| ahead[last / 2]);
         let too_far = median > TOLERATED && !mistake!("clock.fast_leader_leads");
+        reached!("clock.ahead_so_leads_nothing", too_far);
         self.ahead.store(if too_far { median as u64 } else { 0 }, Ordering::Relaxed);
     }
 }

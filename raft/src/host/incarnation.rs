@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use super::error::HostError;
 use crate::{
     ids::CellId,
-    mistake,
+    mistake, reached,
     seam::{Clock, World},
     snapshots::{SnapshotError, SnapshotStore},
     wal::{GroupState, Record, Recovered, Wal},
@@ -88,6 +88,7 @@ pub(super) async fn settle(
             _ => known.unwrap_or(0),
         };
         if let Some(why) = &lost {
+            reached!("rejoin.new_incarnation");
             tracing::error!(%cell, incarnation, why, "the replica lost its data and comes back as a new incarnation");
             // Before the log forgets: a snapshot without its log is never taken for a state.
             snapshots.forget(cell.0).await.map_err(unusable)?;

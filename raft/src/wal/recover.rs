@@ -23,7 +23,7 @@ use super::{
     writer::{Active, Start},
 };
 use crate::{
-    mistake,
+    mistake, reached,
     seam::{Disk, World},
 };
 
@@ -327,6 +327,7 @@ impl<'a> Fold<'a> {
         let unproven = proven < first && rotten.is_empty() && !beginning_gone;
         let tail = if unproven || mistake!("wal.rot_taken_for_torn_tail") {
             let cut_bytes = self.pending.iter().map(|(_, bad)| bad.end - bad.offset).sum();
+            reached!("wal.torn_tail_cut", cut_bytes > 0);
             Tail { next: first, cut_bytes, cut: true, clean: self.pending.is_empty() }
         } else {
             let through = rotten.into_iter().fold(proven.max(first), u64::max);
@@ -401,6 +402,7 @@ impl<'a> Fold<'a> {
     }
 
     fn damage(&mut self, group: Group, sentence: String) {
+        reached!("wal.damage_found");
         self.book.damage(group);
         self.groups.entry(group).or_default();
         self.damaged.entry(group).or_insert(sentence);

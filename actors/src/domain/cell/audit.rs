@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use stakehold_raft::{CellId, mistake};
+use stakehold_raft::{CellId, mistake, reached};
 
 use super::{Cell, turn::Turn};
 use crate::domain::{
@@ -80,6 +80,7 @@ impl Cell {
 
     fn tell_audited(&self, turn: &mut Turn<'_>, number: u64) {
         if let Some(part) = self.audit(number) {
+            reached!("audit.crossed_by_money", part.in_flight != 0);
             turn.tell(Effect::Audited(part));
         }
     }

@@ -1,7 +1,7 @@
 //! Cancels: of an order, of an instruction that is still in funding, of everything. A cancel needs
 //! no reference, because to cancel again changes nothing.
 
-use stakehold_raft::mistake;
+use stakehold_raft::{mistake, reached};
 
 use super::{
     Cell,
@@ -43,6 +43,7 @@ impl Cell {
                     return Err(Refusal::InvalidReduction);
                 }
                 if let Some(pending) = self.end_pending(turn, market, key, Refusal::Cancelled) {
+                    reached!("pending.cancelled");
                     let cancelled = match &pending.instruction {
                         Instruction::Place(order) => order.size,
                         // The order that was to be replaced stays as it is.
@@ -61,6 +62,7 @@ impl Cell {
 
     /// The verdict stands before the instruction comes; its money will go straight back.
     fn cancel_in_advance(&mut self, turn: &mut Turn<'_>, key: Key, order: OrderKey) {
+        reached!("cancel.tombstone");
         if !mistake!("cancel.no_tombstone") {
             self.references.remember(key, ANY_CONTENT, Stored::Refused(Refusal::Cancelled));
         }

@@ -1,7 +1,7 @@
 //! Dead man's switch: a client that stops renewing has its unmatched orders cancelled, in every
 //! market it has entered. The wallet's cell knows which; each market's cell does it.
 
-use stakehold_raft::{machine::Stamp, mistake};
+use stakehold_raft::{machine::Stamp, mistake, reached};
 
 use super::{Cell, turn::Turn};
 use crate::domain::{
@@ -53,6 +53,7 @@ impl Cell {
             // An account that has just had a heartbeat can have one.
             let _ = self.heartbeat(turn, account, heartbeat.timeout_ms);
         }
+        reached!("heartbeat.expired");
         turn.tell(Effect::HeartbeatExpired { account });
         self.cancel_in_all(turn, account);
     }
@@ -70,7 +71,10 @@ impl Cell {
         for market in entered {
             match self.market_cell(market) {
                 Some(to) if to == self.head.id => self.cancel_all_here(turn, account, market),
-                Some(to) => self.send(turn, to, Message::CancelAll { account, market }),
+                Some(to) => {
+                    reached!("cancel.sent_to_another_cell");
+                    self.send(turn, to, Message::CancelAll { account, market });
+                }
                 None => {}
             }
         }

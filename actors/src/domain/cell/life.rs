@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use stakehold_raft::{ids::kind, mistake};
+use stakehold_raft::{ids::kind, mistake, reached};
 
 use super::{
     Cell, Slot,
@@ -77,6 +77,7 @@ impl Cell {
             .get(&id)
             .is_some_and(|slot| slot.market.status() == MarketStatus::Open && !slot.market.in_play());
         if open {
+            reached!("market.suspended_at_its_start");
             let suspended = self.suspend(turn, id);
             assert_eq!(suspended, Ok(Verdict::Done), "an open market can be suspended");
         }

@@ -4,7 +4,7 @@
 //! changes nothing. The epoch rises with every change, which is how the cell knows an order that
 //! was on its way across one.
 
-use stakehold_raft::mistake;
+use stakehold_raft::{mistake, reached};
 
 use super::{Changes, Market, matching::Left};
 use crate::domain::types::{MarketStatus, Persistence, Refusal};
@@ -61,6 +61,7 @@ impl Market {
             self.epoch += u64::from(!mistake!("market.epoch_stays_in_play"));
             if !mistake!("market.lapse_orders_stay") {
                 self.withdraw_all(out, |order| (order.persistence == Persistence::Lapse).then_some(Left::Lapsed));
+                reached!("market.lapsed_in_play", !out.touched.orders.is_empty());
             }
             self.finish(out, true);
         }

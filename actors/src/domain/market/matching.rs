@@ -1,7 +1,7 @@
 //! How orders meet, rest and leave: the only code that changes a book, an order or a position, and
 //! the end of every operation, where margins are brought back to exposures.
 
-use stakehold_raft::{mistake, node_random};
+use stakehold_raft::{mistake, node_random, reached};
 
 use super::{
     Changes, Market,
@@ -43,6 +43,7 @@ impl Market {
                 return;
             };
             if self.order_ref(maker.order).account == account && !mistake!("match.own_order") {
+                reached!("match.own_order_cancelled");
                 self.withdraw_rest(maker.order, Left::Cancelled, out);
             } else {
                 self.fill(taker, maker, wanted.min(maker.size), out);

@@ -1,7 +1,7 @@
 //! A non-runner: its bets are void, the other runners' earlier fills get shorter prices, and
 //! whoever then stands to lose more covers it.
 
-use stakehold_raft::mistake;
+use stakehold_raft::{mistake, reached};
 
 use super::{Changes, Market, matching::Left};
 use crate::domain::{
@@ -71,6 +71,7 @@ impl Market {
                 let less = liability(fill.stake, fill.price) - liability(fill.stake, reduced);
                 let value_less = fill.stake.0 * i64::from(fill.price - reduced);
                 fill.price = reduced;
+                reached!("removal.reduces", value_less != 0);
                 if value_less == 0 {
                     continue;
                 }
@@ -97,6 +98,7 @@ impl Market {
             }
             let short = self.shortfall(number);
             if short.is_positive() {
+                reached!("removal.collects");
                 let account = self.accounts.at_mut(number);
                 account.margin += short;
                 self.margins += i128::from(short.0);
