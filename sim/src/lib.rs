@@ -11,14 +11,15 @@ compile_error!(
 );
 
 pub mod books;
-<<<<<<< HEAD
 pub mod cli;
 pub mod cluster;
-pub mod generate;
-=======
 pub mod core;
->>>>>>> oracles
+pub mod generate;
+pub mod marks;
+pub mod museum;
 pub mod oracles;
 pub mod plan;
 pub mod rng;
+#[cfg(test)]
+mod sources;
 pub mod trace;
