@@ -101,6 +101,7 @@ impl SimNode {
             .start_paused(true)
             .rng_seed(RngSeed::from_bytes(&seed.to_le_bytes()))
             .unhandled_panic(UnhandledPanic::ShutdownRuntime)
+            .on_before_task_poll(watch::poll)
             .build()
             .expect("a runtime without I/O can always be made");
         let began = {
@@ -155,6 +156,7 @@ impl SimNode {
     pub fn run(&mut self, to_us: u64) -> Option<End> {
         let member = &mut self.member;
         let life = self.life.as_mut().filter(|life| !life.paused)?;
+        watch::window();
         let until = life.began + Duration::from_micros(to_us - life.began_us);
         if let Err(panic) = life.block_on(async move { tokio::time::sleep_until(until).await }) {
             return Some(End::Panic(panic));

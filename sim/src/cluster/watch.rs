@@ -5,7 +5,7 @@
 
 use std::{
     cell::{Cell as StdCell, RefCell},
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::Once,
@@ -21,6 +21,7 @@ use stakehold_raft::{
     points::{self, Hooks, Witness},
     replica::{Applied, Batch, Item, Outcome},
 };
+use tokio::runtime::TaskMeta;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{reads::Reads, verdicts::Verdicts};
@@ -36,6 +37,8 @@ const KEPT: usize = 512;
 
 thread_local! {
     static WATCH: RefCell<Option<Rc<Watch>>> = const { RefCell::new(None) };
+    static SPINNING: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+    static POLLS: StdCell<u64> = const { StdCell::new(0) };
     static LAST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
@@ -43,6 +46,33 @@ thread_local! {
 pub fn with<R>(f: impl FnOnce(&Watch) -> R) -> Option<R> {
     let watch = WATCH.try_with(|watch| watch.borrow().clone()).ok().flatten();
     watch.map(|watch| f(&watch))
+}
+
+/// Tasks that a node may poll in one window: more is a task that wakes itself without end, and
+/// virtual time stands still.
+const POLLS_MAX: u64 = 2_000_000;
+
+/// A node begins a window.
+pub fn window() {
+    POLLS.set(0);
+}
+
+/// A node is about to poll a task.
+///
+/// # Panics
+/// When it has polled too many in this window.
+pub fn poll(task: &TaskMeta<'_>) {
+    let polls = POLLS.get() + 1;
+    POLLS.set(polls);
+    if polls > POLLS_MAX - 100 {
+        let name = format!("{}:{}", task.spawned_at().file(), task.spawned_at().line());
+        SPINNING.with_borrow_mut(|spinning| spinning.insert(name));
+    }
+    assert!(
+        polls < POLLS_MAX,
+        "tasks wake each other without end, and time stands still; they were spawned at {:?}",
+        SPINNING.take()
+    );
 }
 
 /// The message of the last panic on this thread.
