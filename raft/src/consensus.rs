@@ -45,6 +45,7 @@ use crate::{
     ids::CellId,
     machine::Machine,
     mesh::{Incoming, Kind, Mesh},
+    mistake, reached,
     seam::Entropy,
     snapshots::SnapshotStore,
     wal::{GroupState, Wal},
@@ -133,7 +134,9 @@ impl<M: Machine> Engine<M> {
         let applier = state::Applier::new((cell, id), shared, watcher, snapshots);
         let raft = with_entropy(entropy, Raft::new(id, Arc::new(config), links, log, applier));
         let raft = raft.await.map_err(|e| e.to_string())?;
-        Ok(Self { id, raft, receiving: Arc::default(), election: timing.election.1 })
+        let engine = Self { id, raft, receiving: Arc::default(), election: timing.election.1 };
+        reached!("snapshot.restored_at_start", engine.facts().snapshot > 0);
+        Ok(engine)
     }
 
     /// Proposes an encoded batch. `rejected` is called if, and only if, it does not become an
@@ -241,9 +244,10 @@ impl<M: Machine> Engine<M> {
     /// order; what is returned must be polled until it is done.
     pub fn answer(&self, mesh: &Arc<Mesh>, incoming: Incoming) -> Option<Answer> {
         let Incoming { from, kind, mut body, reply, .. } = incoming;
-        let for_me = codec::take_target(&mut body) == Some(self.id);
+        let for_me = codec::take_target(&mut body) == Some(self.id) || mistake!("members.removed_voter_alive");
         let speaker = codec::speaker(&body).filter(|id| id.node() == from && !self.is_superseded(*id));
         if !for_me || speaker.is_none() {
+            reached!("rejoin.former_incarnation_ignored");
             mesh.reply(reply, |_| {});
             return None;
         }
@@ -251,13 +255,19 @@ impl<M: Machine> Engine<M> {
         let raft = self.raft.clone();
         let answer: Option<Answer> = match kind {
             Kind::Append => codec::take_append(&mut body).map(|request| append(raft, request, mesh.clone(), reply)),
-            Kind::Vote | Kind::PreVote => codec::take_vote_request(&mut body).map(|request| {
+            Kind::Vote | Kind::PreVote => codec::take_vote_request(&mut body).map(|mut request| {
+                if mistake!("raft.vote_without_log") {
+                    request.last_log_id = Some(codec::log_id(u64::MAX, u64::MAX));
+                }
                 let mesh = mesh.clone();
                 Box::pin(async move {
                     let response = match kind {
                         Kind::PreVote => raft.pre_vote(request).await,
                         _ => raft.vote(request).await,
                     };
+                    let refused = matches!(&response, Ok(response) if !response.vote_granted);
+                    reached!("vote.pre_vote_refused", refused && kind == Kind::PreVote);
+                    reached!("vote.refused", refused && kind == Kind::Vote);
                     mesh.reply(reply, |to| {
                         if let Ok(response) = &response {
                             codec::put_vote_response(to, response);
@@ -269,6 +279,7 @@ impl<M: Machine> Engine<M> {
                 let mesh = mesh.clone();
                 Box::pin(async move {
                     let accepted = matches!(raft.handle_transfer_leader(request).await, Ok(Ok(())));
+                    reached!("lead.transferred", accepted);
                     mesh.reply(reply, |to| to.push(u8::from(accepted)));
                 }) as Answer
             }),
@@ -279,6 +290,7 @@ impl<M: Machine> Engine<M> {
                     return None;
                 }
                 transfer::Taken::Install(vote, snapshot) => {
+                    reached!("snapshot.received");
                     let mesh = mesh.clone();
                     Some(Box::pin(async move {
                         let response = raft.install_full_snapshot(vote, snapshot).await;
@@ -357,7 +369,7 @@ fn config(cell: CellId, timing: &Timing) -> Result<openraft::Config, String> {
         election_timeout_max: ms(timing.election.1),
         // A leader that restarts in its own term with a log that lost its unflushed tail would
         // write other entries at the same places: an acknowledged bet gone.
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(mistake!("raft.leader_restore")),
         // A follower that no longer has what it had acknowledged is its disk's fault and must not take
         // the leader down with it. What it lacks is sent again, and until then it counts for nothing.
         allow_log_reversion: Some(true),

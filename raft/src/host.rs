@@ -54,6 +54,7 @@ use crate::{
     pump::{Cells, Pump},
     replica::Replica,
     seam::{Class, Inbound, World},
+    seldom,
     snapshots::SnapshotStore,
     wal::{Wal, WalConfig},
 };
@@ -450,6 +451,13 @@ async fn compact<M: Machine>(host: Weak<Host<M>>) {
     loop {
         tokio::time::sleep(EVERY).await;
         let Some(host) = host.upgrade() else { return };
+        for group in host.groups.values() {
+            if seldom!("snapshot.early")
+                && let Some(engine) = group.engine()
+            {
+                engine.compact().await;
+            }
+        }
         for group in host.wal.pinning() {
             if let Some(engine) = host.groups.get(&CellId(group)).and_then(|group| group.engine()) {
                 engine.compact().await;

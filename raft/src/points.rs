@@ -1,7 +1,9 @@
 //! Points in the code where a simulation looks in, or lends a hand: known mistakes that it switches
 //! on one at a time ([`mistake!`](crate::mistake)), things that happen seldom and that it makes
 //! happen often ([`seldom!`](crate::seldom)), marks that say a place was reached
-//! ([`reached!`](crate::reached)), and every entry as it is applied ([`Witness`]).
+//! ([`reached!`](crate::reached)), and every entry as it is applied ([`Witness`]). Some mistakes need
+//! what pure code must not have: [`wall_clock!`](crate::wall_clock) and
+//! [`node_random!`](crate::node_random).
 //!
 //! All of it is there only with the feature `simulation`, which only the simulator's crate asks for:
 //! without it the macros are `false` or nothing, and no name of a point is in the binary. A test
@@ -25,11 +27,35 @@ macro_rules! seldom {
     };
 }
 
-/// Says that a place was reached that a simulation must reach.
+/// Says that a place was reached that a simulation must reach; with a condition, only where it holds
+/// (a node that is built alone does not look at it).
 #[cfg(not(feature = "simulation"))]
 #[macro_export]
 macro_rules! reached {
     ($name:literal) => {};
+    ($name:literal, $when:expr) => {
+        if false {
+            let _ = $when;
+        }
+    };
+}
+
+/// What a wall clock says on this node, in milliseconds: for mistakes only.
+#[cfg(not(feature = "simulation"))]
+#[macro_export]
+macro_rules! wall_clock {
+    () => {
+        0_u64
+    };
+}
+
+/// A number that is another one on every node, as the order of a hash map is: for mistakes only.
+#[cfg(not(feature = "simulation"))]
+#[macro_export]
+macro_rules! node_random {
+    () => {
+        0_u64
+    };
 }
 
 #[cfg(feature = "simulation")]
@@ -54,10 +80,31 @@ macro_rules! reached {
     ($name:literal) => {
         $crate::points::reached($name)
     };
+    ($name:literal, $when:expr) => {
+        if $when {
+            $crate::points::reached($name);
+        }
+    };
 }
 
 #[cfg(feature = "simulation")]
-pub use simulated::{Hooks, Witness, attach, detach, mistake, now_ms, reached, seldom, witness};
+#[macro_export]
+macro_rules! wall_clock {
+    () => {
+        $crate::points::now_ms()
+    };
+}
+
+#[cfg(feature = "simulation")]
+#[macro_export]
+macro_rules! node_random {
+    () => {
+        $crate::points::node_random()
+    };
+}
+
+#[cfg(feature = "simulation")]
+pub use simulated::{Hooks, Witness, attach, detach, mistake, node_random, now_ms, reached, seldom, witness};
 
 #[cfg(feature = "simulation")]
 mod simulated {
@@ -92,6 +139,11 @@ mod simulated {
         fn applied(&self, witness: Witness<'_>);
         /// What a wall clock would say on the node that is being run: only mistakes ask.
         fn now_ms(&self) -> u64;
+        /// A number that differs between the nodes: only mistakes ask. Whoever runs the same on all
+        /// nodes at different times need not say more than this.
+        fn node_random(&self) -> u64 {
+            self.now_ms()
+        }
     }
 
     thread_local! {
@@ -133,5 +185,9 @@ mod simulated {
 
     pub fn now_ms() -> u64 {
         hooks().map_or(0, |hooks| hooks.now_ms())
+    }
+
+    pub fn node_random() -> u64 {
+        hooks().map_or(0, |hooks| hooks.node_random())
     }
 }

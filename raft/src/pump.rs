@@ -19,7 +19,9 @@ use crate::{
     ids::{CellId, NodeId},
     machine::Machine,
     mesh::{Incoming, Kind, Mesh},
+    mistake, reached,
     replica::{Ack, Delivery, Receipt},
+    seldom,
 };
 
 /// A stream that got no answer, or a refusal without progress, is tried again after this, doubling.
@@ -124,7 +126,11 @@ impl<M: Machine> Pump<M> {
                 if stream.paused || stream.under_way >= self.max_runs {
                     return;
                 }
-                let Some(delivery) = group.read(|replica| replica.outgoing(to, stream.sent, self.max_run)) else {
+                if seldom!("pump.sends_again") {
+                    stream.sent = 0;
+                }
+                let max_run = if seldom!("pump.small_run") { 1 } else { self.max_run };
+                let Some(delivery) = group.read(|replica| replica.outgoing(to, stream.sent, max_run)) else {
                     return;
                 };
                 stream.sent = delivery.first + delivery.messages.len() as u64 - 1;
@@ -199,6 +205,7 @@ impl<M: Machine> Pump<M> {
                 Some(_) | None => {}
             }
             if pause.is_some() {
+                reached!("stream.paused");
                 stream.paused = true;
             }
         }
@@ -206,6 +213,7 @@ impl<M: Machine> Pump<M> {
             cells.hint(to, leader);
         }
         match pause {
+            Some(_) if mistake!("pump.refusal_blocks") => {}
             Some(failures) => {
                 let wait = FIRST_RETRY.saturating_mul(1 << failures.clamp(1, 8).saturating_sub(1)).min(LAST_RETRY);
                 self.turn.set_alarm_by(Alarm::Stream(from, to), wait);
@@ -229,6 +237,11 @@ impl<M: Machine> Pump<M> {
         let Some(group) = cells.group(to) else {
             return answer(&Answer::NotLeader(cells.route(to, 0).filter(|node| *node != cells.here())));
         };
+        if mistake!("pump.receipt_before_commit") {
+            let taken = delivery.messages.len() as u64;
+            let watermark = delivery.first + taken - 1;
+            answer(&Answer::Receipt(Receipt { watermark, hash: delivery.hash, taken, refused: false }));
+        }
         let later = answer.clone();
         let done = move |receipt: Option<Receipt>| match receipt {
             Some(receipt) => later(&Answer::Receipt(receipt)),

@@ -16,6 +16,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::{
     ids::CellId,
     machine::{Chunks, Machine, Out, Stamp},
+    mistake, reached,
 };
 
 /// Unacknowledged messages to one cell above which [`Out::congested`] names it: new funding is
@@ -230,7 +231,11 @@ impl<M: Machine> Replica<M> {
             let mut out = Out::new(congested.clone());
             // A deadline ≤ the stamp comes before the command, whatever the order in the log.
             if self.machine.next_deadline().is_some_and(|due| due <= self.stamp) {
-                self.machine.fire(self.stamp, &mut out);
+                match &item {
+                    Item::Command(_) if mistake!("apply.deadline_after_command") => {}
+                    Item::Tick if mistake!("apply.tick_ignored") => {}
+                    _ => self.machine.fire(self.stamp, &mut out),
+                }
             }
             let outcome = match item {
                 Item::Command(command) => Outcome::Verdict(self.machine.apply(self.stamp, command, &mut out)),
@@ -252,16 +257,23 @@ impl<M: Machine> Replica<M> {
 
     fn deliver(&mut self, delivery: &Delivery, out: &mut Out<M>) -> Receipt {
         let inbox = self.inn.entry(delivery.from).or_default();
-        let before = *inbox;
+        let mut before = *inbox;
+        if mistake!("stream.gap_accepted") && delivery.first > before.watermark {
+            before.watermark = delivery.first - 1;
+        }
         let refused = Receipt { watermark: before.watermark, hash: before.hash, taken: 0, refused: true };
         let end = delivery.first + delivery.messages.len() as u64;
         if delivery.first == 0 || delivery.first > before.watermark + 1 {
+            reached!("stream.gap_refused");
             return refused;
         }
         if end <= before.watermark + 1 {
+            reached!("stream.duplicate_skipped");
             return Receipt { refused: false, ..refused };
         }
-        let fresh = &delivery.messages[(before.watermark + 1 - delivery.first) as usize..];
+        let known = if mistake!("stream.overlap_taken_twice") { 0 } else { before.watermark + 1 - delivery.first };
+        reached!("stream.overlap_skipped", known > 0);
+        let fresh = &delivery.messages[known as usize..];
         // Decode and hash everything before anything is taken in: half a delivery is none.
         let mut hash = before.hash;
         let mut messages = Vec::with_capacity(fresh.len());
@@ -272,9 +284,13 @@ impl<M: Machine> Replica<M> {
                 Err(_) => return refused,
             }
         }
-        if hash != delivery.hash {
+        if mistake!("stream.overlap_taken_twice") {
+            hash = delivery.hash;
+        }
+        if hash != delivery.hash && !mistake!("stream.gap_accepted") {
             return refused;
         }
+        let hash = delivery.hash;
         *inbox = Inbox { watermark: end - 1, hash };
         for message in messages {
             self.machine.receive(self.stamp, delivery.from, message, out);
@@ -332,7 +348,13 @@ impl<M: Machine> Replica<M> {
     }
 
     pub fn freeze(&self) -> FrozenReplica<M> {
-        let head = Head { id: self.id, stamp: self.stamp, out: self.out.clone(), inn: self.inn.clone() };
+        let mut head = Head { id: self.id, stamp: self.stamp, out: self.out.clone(), inn: self.inn.clone() };
+        if mistake!("snapshot.outbox_dropped") {
+            head.out.clear();
+        }
+        if mistake!("snapshot.watermarks_lost") {
+            head.inn.clear();
+        }
         FrozenReplica { head: postcard::to_stdvec(&head).expect("plain data"), machine: self.machine.freeze() }
     }
 

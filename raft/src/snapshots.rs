@@ -26,7 +26,7 @@ use std::{
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::{seam::Disk, wal::Group};
+use crate::{mistake, seam::Disk, wal::Group};
 
 const MAGIC: &[u8; 8] = b"STAKESNP";
 const VERSION: u16 = 1;
@@ -126,7 +126,7 @@ impl SnapshotStore {
             let what = format!("{} of {} bytes are there", body.len(), header.body_len);
             return Err(SnapshotError::Damaged { file, what });
         }
-        if blake3::hash(&body) != header.hash {
+        if blake3::hash(&body) != header.hash && !mistake!("snapshot.body_not_verified") {
             return Err(SnapshotError::Damaged { file, what: "the hash of its body does not match".into() });
         }
         Ok(Some((header.meta, body)))
@@ -233,7 +233,7 @@ impl Writer {
         let Self { store, group, meta, file, body_at, written, hasher } = self;
         let header = Header { group, meta, body_at, body_len: written, hash: hasher.finalize() };
         let disk = &store.disk;
-        disk.write(&file, 0, header.encode(), true).await.map_err(failed(&file))?;
+        disk.write(&file, 0, header.encode(), !mistake!("snapshot.not_synced")).await.map_err(failed(&file))?;
         let id = (header.meta.index, header.meta.term);
         disk.rename(&file, &store.file(group, id)).await.map_err(failed(&file))?;
         store.there().entry(group).or_default().insert(id);

@@ -11,6 +11,15 @@ compile_error!(
 );
 
 pub mod books;
+pub mod cli;
+pub mod cluster;
 pub mod core;
+pub mod generate;
+pub mod marks;
+pub mod museum;
 pub mod oracles;
+pub mod plan;
 pub mod rng;
+#[cfg(test)]
+mod sources;
+pub mod trace;

@@ -9,6 +9,7 @@
 //! keeps the queues.
 
 use serde::{Deserialize, Serialize};
+use stakehold_raft::mistake;
 
 use super::{
     ladder::{TICKS, Tick},
@@ -221,7 +222,8 @@ impl Book {
     /// What an order of the `taker`'s side and limit meets first: the oldest at the best price.
     pub fn first_against(&self, taker: Side, limit: Tick) -> Option<Resting> {
         let tick = self.best(opposite(taker)).filter(|&tick| accepts(taker, limit, tick))?;
-        self.level(opposite(taker), tick).map(|level| self.resting(level.first))
+        let next = |level: &Level| if mistake!("match.latest_first") { level.last } else { level.first };
+        self.level(opposite(taker), tick).map(|level| self.resting(next(level)))
     }
 
     /// Everything an order of the `taker`'s side and limit could meet, in the order it would.

@@ -31,6 +31,7 @@ use stakehold_raft::{
     CellId, Cells, Machine, Out,
     ids::kind,
     machine::{Chunks, Stamp},
+    reached,
 };
 
 use self::{audit::Audits, settle::ACCOUNTS_PER_STEP, turn::Turn};
@@ -238,6 +239,7 @@ impl Machine for Cell {
                 Deadline::Start(market) => cell.start(turn, market),
                 Deadline::Heartbeat(account) => cell.heartbeat_expired(turn, account, due),
                 Deadline::Pending(market, key) => {
+                    reached!("pending.expired");
                     cell.end_pending(turn, market, key, Refusal::InsufficientFunds);
                 }
                 Deadline::Settlement(market) => cell.settlement_step(turn, market),

@@ -5,6 +5,7 @@
 //! a runner or a fill: so that no account ever loses more than its exposure.
 
 use serde::{Deserialize, Serialize};
+use stakehold_raft::mistake;
 
 use super::{
     position::{Position, Positions},
@@ -77,11 +78,13 @@ impl Shares {
     /// What the positions bring or cost: the floor of their exact value.
     pub fn net(&self, positions: &Positions) -> Minor {
         let denominator = i128::from(self.denominator);
+        let floors = mistake!("dead_heat.floor_for_each_runner");
         let value: i128 = positions
             .iter()
             .map(|(runner, Position { win, lose, .. })| {
                 let share = i128::from(self.numerators[usize::from(runner)]);
-                share * i128::from(win.0) + (denominator - share) * i128::from(lose.0)
+                let exact = share * i128::from(win.0) + (denominator - share) * i128::from(lose.0);
+                if floors { exact.div_euclid(denominator) * denominator } else { exact }
             })
             .sum();
         Minor(i64::try_from(value.div_euclid(denominator)).expect("a net is bounded by the market's volume"))
@@ -94,9 +97,13 @@ fn gcd(a: u128, b: u128) -> u128 {
 
 /// The house's share of a positive net; rate and discount in basis points.
 pub fn commission(net: Minor, rate: u32, discount: u32) -> Minor {
-    let kept = BASIS_POINTS - i128::from(discount);
+    let mut kept = BASIS_POINTS - i128::from(discount);
+    if mistake!("commission.discount_twice") {
+        kept = kept * kept / BASIS_POINTS;
+    }
     assert!(i128::from(rate) <= BASIS_POINTS && kept >= 0, "a rate and a discount are at most the whole");
-    let share = i128::from(net.or_zero().0) * i128::from(rate) * kept / (BASIS_POINTS * BASIS_POINTS);
+    let net = if mistake!("commission.on_a_loss") { Minor(net.0.abs()) } else { net.or_zero() };
+    let share = i128::from(net.0) * i128::from(rate) * kept / (BASIS_POINTS * BASIS_POINTS);
     Minor(i64::try_from(share).expect("a part of a net"))
 }
 

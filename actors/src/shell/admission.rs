@@ -6,6 +6,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use stakehold_raft::{reached, seldom};
+
 use crate::api::ApiError;
 
 /// How much may be under way, and for how long.
@@ -62,9 +64,11 @@ impl Admission {
             Urgency::NewOrder => self.most * 3 / 4,
             Urgency::Other => self.most,
         };
-        if self.under_way.fetch_add(1, Ordering::Relaxed) < room {
+        let admitted = self.under_way.fetch_add(1, Ordering::Relaxed) < room;
+        if admitted && !seldom!("busy.at_once") {
             Ok(Permit(self.under_way.clone()))
         } else {
+            reached!("busy.refused");
             self.under_way.fetch_sub(1, Ordering::Relaxed);
             Err(ApiError::Busy { retry_after_ms: 20 })
         }

@@ -12,10 +12,12 @@ use std::{
 
 use ractor::{Actor, ActorRef, Message};
 use stakehold_raft::{
-    CellId, NodeId,
+    CellId, Machine, NodeId,
     host::{EffectsError, Group, ProposeError, ReadError},
     meta::{MetaOr, WithMeta},
+    mistake, reached,
     seam::World,
+    seldom,
 };
 use tokio::sync::oneshot;
 
@@ -194,10 +196,12 @@ impl Desk {
         let mut flights = lock(&self.flights);
         match flights.get_mut(&instruction.key()) {
             Some(flight) if flight.instruction == *instruction => {
+                reached!("retry.joined");
                 flight.replies.push(reply);
                 false
             }
             Some(_) => {
+                reached!("retry.with_another_content");
                 let _ = reply.send(Ok(Err(Refusal::ReferenceReused)));
                 false
             }
@@ -242,7 +246,8 @@ impl Desk {
 
     /// Stops the actors that have had nothing to do for a while, or all of them.
     pub(super) fn passivate(&self, all: bool) {
-        let before = self.world.clock.now_ms().saturating_sub(self.limits.idle_ms);
+        let idle_ms = if seldom!("actor.passivated_at_once") { 0 } else { self.limits.idle_ms };
+        let before = self.world.clock.now_ms().saturating_sub(idle_ms);
         stop_idle(&mut lock(&self.markets), all, before);
         stop_idle(&mut lock(&self.wallets), all, before);
     }
@@ -257,14 +262,13 @@ impl Desk {
     pub(super) async fn follow(self: Arc<Self>) {
         let mut effects = self.group().subscribe();
         loop {
+            let observe = |effect| self.observe(effect);
             match effects.next().await {
-                Ok(entry) => entry.effects.iter().for_each(|effect| {
-                    if let MetaOr::Cell(effect) = effect {
-                        self.observe(effect);
-                    }
-                }),
+                Ok(entry) if mistake!("feed.delta_out_of_order") => entry.effects.iter().rev().for_each(observe),
+                Ok(entry) => entry.effects.iter().for_each(observe),
                 Err(EffectsError::Lagged(_)) => {
                     // Whoever waited asks again, and finds the verdict in the state.
+                    reached!("feed.cell_jumped");
                     lock(&self.waiting).clear();
                     self.feeds.reset();
                 }
@@ -273,7 +277,8 @@ impl Desk {
         }
     }
 
-    fn observe(&self, effect: &Effect) {
+    fn observe(&self, effect: &<ExchangeMachine as Machine>::Effect) {
+        let MetaOr::Cell(effect) = effect else { return };
         match effect {
             Effect::OrderDecided { key, content, outcome } => {
                 let OrderKey { account, market, reference, index } = key;
@@ -300,6 +305,13 @@ impl Desk {
         let mut leadership = self.group().on_leadership();
         loop {
             let leading = leadership.borrow_and_update().leading;
+            reached!(
+                "settle.resumed",
+                leading
+                    && self.read(|cell| {
+                        cell.market_ids().any(|id| cell.market(id).is_some_and(|market| market.settling()))
+                    })
+            );
             if !leading {
                 lock(&self.waiting).clear();
                 self.passivate(true);
@@ -369,6 +381,8 @@ fn stop_idle<K: Ord, M: Message>(actors: &mut BTreeMap<K, Entry<M>>, all: bool, 
         // leadership is lost, that is what should happen.
         let stop = all || entry.busy.idle_since().is_some_and(|since| since <= before);
         if stop {
+            reached!("actor.passivated", !all);
+            reached!("actor.let_go_with_its_cell", all);
             entry.actor.stop(None);
         }
         !stop

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use stakehold_raft::{mistake, reached, seldom};
 use tokio::sync::broadcast;
 
 use super::desk::Desk;
@@ -40,15 +41,21 @@ impl MarketFeed {
     /// The next image or delta; `None` when this node no longer has the market.
     pub async fn next(&mut self) -> Option<FeedEvent> {
         loop {
+            if seldom!("feed.image_at_once") {
+                self.seen = None;
+            }
             let Some(seen) = self.seen else { return self.image().map(|book| FeedEvent::Image(Box::new(book))) };
             match self.deltas.recv().await {
-                Ok(delta) if delta.sequence <= seen => {}
-                Ok(delta) if delta.sequence == seen + 1 => {
+                Ok(delta) if delta.sequence <= seen && !mistake!("feed.delta_out_of_order") => {}
+                Ok(delta) if delta.sequence == seen + 1 || mistake!("feed.delta_out_of_order") => {
                     self.seen = Some(delta.sequence);
                     return Some(FeedEvent::Delta(delta));
                 }
                 // A gap: this replica jumped (a snapshot was installed), or we were too slow.
-                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => self.seen = None,
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                    reached!("feed.lagged");
+                    self.seen = None;
+                }
                 Err(broadcast::error::RecvError::Closed) => {
                     self.deltas = self.desk.feeds.channel(self.market);
                     self.seen = None;

@@ -5,6 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::Shared};
+use stakehold_raft::{mistake, reached};
 use tokio::sync::oneshot;
 
 use super::{
@@ -110,9 +111,10 @@ impl Run {
     }
 
     async fn decide(&mut self, desk: &Desk, exchange: &Arc<Exchange>) -> Result<Result<OrderView, Refusal>, Failure> {
-        if !self.delay.is_zero() {
+        if !self.delay.is_zero() && !mistake!("order.bet_delay_skipped") {
             // Nothing is promised meanwhile: no money moves before the delay is over.
             tokio::time::sleep(self.delay).await;
+            reached!("order.bet_delay_served");
         }
         self.line.until_sent().await;
         let mut needed = desk.read(|cell| cell.needed(&self.instruction));
@@ -163,7 +165,11 @@ impl Run {
         match tokio::time::timeout(left, decision).await {
             Ok(Ok(decision)) => Ok(decision),
             // This node no longer leads, or missed the effect: the reference finds the verdict.
-            Ok(Err(_)) => Err(Failure::NotLeader(None)),
+            Ok(Err(_)) if mistake!("market.deposed_activation_answers") => Ok(Decision::Decided(Err(Refusal::Expired))),
+            Ok(Err(_)) => {
+                reached!("order.leadership_lost_in_funding");
+                Err(Failure::NotLeader(None))
+            }
             Err(_) => Err(Failure::Api(ApiError::Unknown)),
         }
     }

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use stakehold_raft::{CellId, NodeId, host::RequestError, ids::kind};
+use stakehold_raft::{CellId, NodeId, host::RequestError, ids::kind, reached, seldom};
 
 use super::{
     exchange::{Exchange, RETRY},
@@ -82,6 +82,9 @@ impl Exchange {
                     let asked = self.ask(node, &ask, good_until);
                     let answer = if repeatable { self.while_leading(cell, node, asked).await } else { asked.await };
                     match answer {
+                        Ok(Answer::Response(_)) if repeatable && seldom!("gateway.answer_lost") => {
+                            Failure::Api(ApiError::Unknown)
+                        }
                         Ok(Answer::Response(response)) => return Ok(response),
                         Ok(Answer::Failed(failure)) => failure,
                         Ok(_) => Failure::Api(ApiError::Unavailable),
@@ -93,7 +96,9 @@ impl Exchange {
             match failure {
                 Failure::NotLeader(Some(next)) if leader != Some(NodeId(next)) => hint = Some(NodeId(next)),
                 Failure::NotLeader(_) | Failure::Api(ApiError::Unavailable) => {}
-                Failure::Api(ApiError::Unknown) if repeatable => {}
+                Failure::Api(ApiError::Unknown) if repeatable => {
+                    reached!("gateway.asks_again");
+                }
                 Failure::Api(error) => return Err(error),
             }
             if self.world.clock.now_ms() + RETRY.as_millis() as u64 >= good_until {
@@ -152,6 +157,7 @@ impl Exchange {
                 Some(node) => {
                     let ask = Ask::Fund { cell, fund: fund.clone(), request_id };
                     match self.while_leading(cell, node, self.ask(node, &ask, good_until)).await {
+                        Ok(Answer::Funding) if seldom!("fund.answer_lost") => Failure::Api(ApiError::Unknown),
                         Ok(Answer::Funding) => return Ok(()),
                         Ok(Answer::Failed(failure)) => failure,
                         Ok(_) => Failure::Api(ApiError::Unavailable),

@@ -23,7 +23,10 @@ use super::{
     codec,
     types::{LogId, RaftEntry, RaftVote, Types},
 };
-use crate::wal::{GroupState, LogEntry, Record, Wal};
+use crate::{
+    mistake, reached, seldom,
+    wal::{GroupState, LogEntry, Record, Wal},
+};
 
 /// The commit index is written to the log again once it has moved this far: it only spares a
 /// restarted replica from showing a state older than it had shown.
@@ -92,10 +95,16 @@ impl GroupLog {
             }
             mem.entries.push_back(entry);
         }
+        if mistake!("log.truncate_committed") {
+            mem.entries.pop_back();
+        }
         if let Some(mut id) = found.committed {
             let id = codec::take_log_id(&mut id).ok_or_else(|| unreadable("the commit index"))?;
             // It was written without a sync of its own, yet never before what it commits.
             mem.committed = Some(id).min(mem.last());
+        }
+        if mistake!("log.tail_taken_for_committed") {
+            mem.committed = mem.last();
         }
         Ok(Self { group, wal, mem: Arc::new(Mutex::new(mem)) })
     }
@@ -135,6 +144,9 @@ impl RaftLogStorage<Types> for GroupLog {
         codec::put_vote(&mut bytes, vote);
         let (tx, rx) = oneshot::channel();
         self.mem().vote = Some(*vote);
+        if mistake!("log.vote_not_persisted") {
+            return Ok(());
+        }
         let done = Box::new(move |result| {
             // Nobody waits any longer when the group is being stopped.
             let _ = tx.send(result);
@@ -148,7 +160,7 @@ impl RaftLogStorage<Types> for GroupLog {
         {
             let mut mem = self.mem();
             mem.committed = committed;
-            if id.index < mem.written + COMMITTED_EVERY {
+            if id.index < mem.written + COMMITTED_EVERY || seldom!("log.commit_not_noted") {
                 return Ok(());
             }
             mem.written = id.index;
@@ -175,12 +187,19 @@ impl RaftLogStorage<Types> for GroupLog {
                 mem.entries.push_back(entry);
             }
         }
+        let record = Record::Append { entries: records };
+        if mistake!("log.flush_not_awaited") {
+            self.wal.submit(self.group, record, Some(Box::new(|_| {})));
+            callback.io_completed(Ok(()));
+            return Ok(());
+        }
         let done = Box::new(move |result| callback.io_completed(result));
-        self.wal.submit(self.group, Record::Append { entries: records }, Some(done));
+        self.wal.submit(self.group, record, Some(done));
         Ok(())
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        reached!("log.truncated");
         let keep = last.map_or(0, |id| id.index + 1);
         {
             let mut mem = self.mem();
@@ -196,6 +215,7 @@ impl RaftLogStorage<Types> for GroupLog {
             let mut mem = self.mem();
             let gone = (id.index + 1).saturating_sub(mem.first()).min(mem.entries.len() as u64) as usize;
             mem.entries.drain(..gone);
+            reached!("log.purged", gone > 0);
             mem.purged = mem.purged.max(Some(id));
         }
         self.wal.submit(self.group, Record::Purge { through: id.index, id: log_id_bytes(&id) }, None);

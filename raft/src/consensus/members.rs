@@ -11,7 +11,7 @@ use openraft_rt::Instant as _;
 use tokio::time::Instant;
 
 use super::{Engine, RaftId};
-use crate::machine::Machine;
+use crate::{machine::Machine, reached};
 
 /// A learner may be this many entries behind to become a voter.
 const NEAR: u64 = 100;
@@ -109,7 +109,9 @@ impl<M: Machine> Engine<M> {
         self.caught_up(new, stall).await?;
         voters.remove(&old);
         voters.insert(new);
-        self.change(ChangeMembers::ReplaceAllVoters(voters), false).await
+        self.change(ChangeMembers::ReplaceAllVoters(voters), false).await?;
+        reached!("rejoin.voter_replaced");
+        Ok(())
     }
 
     async fn change(&self, change: ChangeMembers<RaftId, EmptyNode>, retain: bool) -> Result<(), String> {

@@ -19,7 +19,7 @@ use super::{
     network::Links,
     types::{RaftId, RaftVote, Snapshot, SnapshotMeta, Types},
 };
-use crate::mesh::Kind;
+use crate::{mesh::Kind, seldom};
 
 /// "Go on from this offset."
 const MORE: u8 = 0;
@@ -51,6 +51,9 @@ pub(super) async fn send(
     let mut offset = 0u64;
     let mut moved = Instant::now();
     loop {
+        if offset > 0 && seldom!("snapshot.transfer_given_up") {
+            return Err(StreamingError::Unreachable(Unreachable::from_string("the snapshot transfer was given up")));
+        }
         let end = (offset + links.snapshot_chunk as u64).min(whole.total);
         let chunk = data.slice(offset as usize..end as usize);
         let call = links.mesh.call(target.node(), Kind::SnapshotChunk, links.group, |to| {

@@ -33,10 +33,16 @@ use crate::{
     consensus::{At, BATCH, Engine, Lead, RaftId, Rejected, Shared, Watcher},
     ids::{CellId, NodeId},
     machine::{Machine, Stamp},
+    reached,
     replica::{Ack, Applied, Batch, Delivery, Item, Origin, Outcome, Receipt, Replica},
+    seldom,
 };
 use view::Readers;
 
+/// After a rejected round, a deadline that is due is tried again no earlier than this.
+const REJECTED_WAIT: Duration = Duration::from_millis(20);
+/// How long a round is put off when a simulation asks for it.
+const DELAY: Duration = Duration::from_millis(3);
 /// Bytes of most items in a batch: growing the buffer costs more than asking for a little too much.
 const USUAL_ITEM: usize = 128;
 
@@ -245,7 +251,8 @@ impl<M: Machine> Group<M> {
             let leader = q.leader.map(RaftId::node).filter(|leader| *leader != self.raft_id.node());
             return Err(ProposeError::NotLeader { leader });
         }
-        if q.waiting.len() >= self.max_queue {
+        if q.waiting.len() >= self.max_queue || seldom!("busy.queue_full") {
+            reached!("busy.cell_refused");
             return Err(ProposeError::Busy(self.id));
         }
         q.waiting.push_back((item, waiter));
@@ -311,6 +318,9 @@ impl<M: Machine> Group<M> {
     /// Proposes what has gathered, as far as rounds may be under way.
     pub(crate) async fn propose_rounds(self: &Arc<Self>) {
         while let Some((number, body)) = self.next_round() {
+            if seldom!("round.delayed") {
+                tokio::time::sleep(DELAY).await;
+            }
             let Some(engine) = self.engine() else { return };
             let group = self.clone();
             engine.propose(body, move |why| group.rejected(number, why)).await;
@@ -332,7 +342,7 @@ impl<M: Machine> Group<M> {
             return None;
         }
         let number = self.turn.next_number();
-        let count = q.waiting.len().min(self.max_round);
+        let count = q.waiting.len().min(if seldom!("round.small") { 1 } else { self.max_round });
         let (items, waiters): (Vec<_>, Vec<_>) = q.waiting.drain(..count).unzip();
         let acks: Vec<Ack> = mem::take(&mut q.acks).into_values().collect();
         q.acks_due = false;
@@ -357,6 +367,7 @@ impl<M: Machine> Group<M> {
             }
             Rejected::Discarded => ProposeError::Unknown,
         };
+        reached!("round.discarded", why == Rejected::Discarded);
         q.ticking &= !round.ticks;
         // What was not said can be said again.
         for ack in round.acks {
@@ -367,7 +378,8 @@ impl<M: Machine> Group<M> {
         }
         if q.leading.ready {
             self.turn.set_alarm_by(Alarm::Acks(self.id), self.idle_ack);
-            self.arm(&mut q);
+            // A leader that has lost touch with its quorum rejects at once, and would be asked at once again.
+            self.arm(&mut q, REJECTED_WAIT);
         }
         drop(q);
         for waiter in round.waiters {
@@ -375,14 +387,14 @@ impl<M: Machine> Group<M> {
         }
     }
 
-    /// Sets the alarm for the machine's next deadline, on the leader.
-    fn arm(&self, q: &mut Queue<M>) {
+    /// Sets the alarm for the machine's next deadline, on the leader, no earlier than after `least`.
+    fn arm(&self, q: &mut Queue<M>, least: Duration) {
         if !q.leading.ready || q.ticking {
             return;
         }
         let at = q.next_deadline.map(|due| {
             let wait = due.saturating_sub(self.turn.clock.now_ms());
-            Instant::now() + Duration::from_millis(wait)
+            Instant::now() + Duration::from_millis(wait).max(least)
         });
         self.turn.set_alarm(Alarm::Deadline(self.id), at);
     }
@@ -396,6 +408,8 @@ impl<M: Machine> Group<M> {
             q.leader = lead.leader;
             let term = lead.here.then_some(lead.term);
             if q.leading.term != term {
+                reached!("lead.lost", q.leading.ready);
+                reached!("lead.lost_with_rounds_under_way", !q.under_way.is_empty());
                 q.leading = Leading { term, ready: false };
                 q.handing_over = false;
                 q.ticking = false;
@@ -425,7 +439,7 @@ impl<M: Machine> Group<M> {
         }
         q.leading.ready = true;
         self.leadership.send_replace(Leadership { leading: true, term });
-        self.arm(q);
+        self.arm(q, Duration::ZERO);
         let to: Vec<CellId> = self.shared.read(|replica| replica.outbox_depths().map(|(to, ..)| to).collect());
         self.turn.mark_streams(self.id, to);
     }
@@ -488,6 +502,7 @@ impl<M: Machine> Group<M> {
 
     /// A hand-over that did not come about: take proposals again, if openraft does.
     pub(crate) fn keep_leading(&self) {
+        reached!("lead.kept_after_hand_over");
         self.queue().handing_over = false;
         self.turn.mark_cell(self.id);
     }
@@ -532,7 +547,7 @@ impl<M: Machine> Watcher<M> for Group<M> {
                     answers = Some((round.waiters, applied.outcomes));
                 }
             }
-            self.arm(&mut q);
+            self.arm(&mut q, Duration::ZERO);
             if !q.leading.ready {
                 sent_to.clear();
             }

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use super::error::HostError;
 use crate::{
     ids::CellId,
+    mistake, reached,
     seam::{Clock, World},
     snapshots::{SnapshotError, SnapshotStore},
     wal::{GroupState, Record, Recovered, Wal},
@@ -81,10 +82,13 @@ pub(super) async fn settle(
         };
         let known = note.ok().flatten();
         let incarnation = match &lost {
-            Some(_) => second(&*world.clock).max(known.unwrap_or(0).saturating_add(1)),
-            None => known.unwrap_or(0),
+            Some(_) if !mistake!("rejoin.keeps_its_vote") => {
+                second(&*world.clock).max(known.unwrap_or(0).saturating_add(1))
+            }
+            _ => known.unwrap_or(0),
         };
         if let Some(why) = &lost {
+            reached!("rejoin.new_incarnation");
             tracing::error!(%cell, incarnation, why, "the replica lost its data and comes back as a new incarnation");
             // Before the log forgets: a snapshot without its log is never taken for a state.
             snapshots.forget(cell.0).await.map_err(unusable)?;

@@ -14,6 +14,7 @@ use crate::{
     consensus::{Facts, RaftId},
     ids::{CellId, NodeId},
     machine::Machine,
+    seldom,
 };
 
 /// A voter may be this many entries behind to be handed leadership.
@@ -116,7 +117,10 @@ async fn rebalance<M: Machine>(host: Weak<Host<M>>) {
         }
         for group in host.groups.values().filter(|group| group.is_leader()) {
             let (Some(engine), Some(replicas)) = (group.engine(), host.placement.get(&group.id())) else { continue };
-            let better = replicas.iter().position(|node| *node == host.world.node).unwrap_or(replicas.len());
+            let mut better = replicas.iter().position(|node| *node == host.world.node).unwrap_or(replicas.len());
+            if seldom!("lead.given_away") {
+                better = replicas.len();
+            }
             let Some(to) = heir(&host, &engine.facts(), &replicas[..better]) else { continue };
             tracing::info!(cell = %group.id(), %to, "handing leadership to its preferred node");
             hand_over(&host, group, to).await;
@@ -128,7 +132,11 @@ async fn rebalance<M: Machine>(host: Weak<Host<M>>) {
 /// Hands one cell over and waits until it has another leader, or keeps it.
 async fn hand_over<M: Machine>(host: &Host<M>, group: &Group<M>, to: RaftId) {
     let mut leadership = group.on_leadership();
-    group.hand_over(to).await;
+    if seldom!("lead.hand_over_lost") {
+        tracing::info!(cell = %group.id(), "a hand-over is lost");
+    } else {
+        group.hand_over(to).await;
+    }
     let gone = leadership.wait_for(|lead| !lead.leading);
     if tokio::time::timeout(host.config.election.1 * 4, gone).await.is_err() {
         group.keep_leading();

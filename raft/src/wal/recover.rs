@@ -22,7 +22,10 @@ use super::{
     labels::{self, MARK_FILE, Mark},
     writer::{Active, Start},
 };
-use crate::seam::{Disk, World};
+use crate::{
+    mistake, reached,
+    seam::{Disk, World},
+};
 
 pub(super) struct Opened {
     pub recovered: Recovered,
@@ -283,7 +286,9 @@ impl<'a> Fold<'a> {
             }
             None => {
                 let state = self.groups.entry(group).or_default();
-                state.vote.clone_from(&checkpoint.vote);
+                if !mistake!("wal.vote_lost_with_segment") {
+                    state.vote.clone_from(&checkpoint.vote);
+                }
                 state.committed.clone_from(&checkpoint.committed);
                 state.purged.clone_from(&checkpoint.purged);
                 state.notes.clone_from(&checkpoint.notes);
@@ -319,8 +324,10 @@ impl<'a> Fold<'a> {
             .map(|(_, bad)| bad.batches.iter().map(|(number, _)| *number).max().unwrap_or(first))
             .collect();
         let beginning_gone = self.expected.is_none() && first > 1 && rotten.is_empty();
-        let tail = if proven < first && rotten.is_empty() && !beginning_gone {
+        let unproven = proven < first && rotten.is_empty() && !beginning_gone;
+        let tail = if unproven || mistake!("wal.rot_taken_for_torn_tail") {
             let cut_bytes = self.pending.iter().map(|(_, bad)| bad.end - bad.offset).sum();
+            reached!("wal.torn_tail_cut", cut_bytes > 0);
             Tail { next: first, cut_bytes, cut: true, clean: self.pending.is_empty() }
         } else {
             let through = rotten.into_iter().fold(proven.max(first), u64::max);
@@ -395,6 +402,7 @@ impl<'a> Fold<'a> {
     }
 
     fn damage(&mut self, group: Group, sentence: String) {
+        reached!("wal.damage_found");
         self.book.damage(group);
         self.groups.entry(group).or_default();
         self.damaged.entry(group).or_insert(sentence);

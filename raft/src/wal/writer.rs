@@ -23,12 +23,14 @@ use super::{
     labels::Mark,
     recover::{mark_file, segment_file},
 };
-use crate::seam::World;
+use crate::{mistake, reached, seam::World, seldom};
 
 /// So long after the last batch the mark is written: long enough not to be in the way of a busy log.
 const MARK_AFTER_IDLE: Duration = Duration::from_millis(10);
 /// How often a full disk is tried again.
 const RETRY_FULL: Duration = Duration::from_millis(500);
+/// How long a write is put off when a simulation asks for a slow disk.
+const SLOW: Duration = Duration::from_millis(5);
 /// Sealed segments that may lie about before groups are asked to purge.
 const SEALED_KEPT: usize = 2;
 
@@ -161,7 +163,9 @@ impl Shared {
             return;
         }
         let size = frame::size_hint(record);
-        if state.queue.back().is_none_or(|last| last.records > 0 && last.buf.len() + size > self.max_batch_bytes) {
+        let alone = matches!(record, Record::Append { .. }) && seldom!("wal.small_batch");
+        let full = |last: &Gathering| alone || last.buf.len() + size > self.max_batch_bytes;
+        if state.queue.back().is_none_or(|last| last.records > 0 && full(last)) {
             let capacity = state.last_batch_bytes.max(HEADER + size);
             state.queue.push_back(Gathering::new(capacity));
         }
@@ -315,7 +319,14 @@ impl Writer {
         let data = batch::seal(buf, &batch.groups, self.seed, place, self.number, self.durable);
         let bytes = data.len() as u64;
         let file = segment_file(&self.config.dir, active.id);
+        if mistake!("wal.acknowledge_before_sync") {
+            batch.dones.drain(..).for_each(|done| done(Ok(())));
+        }
+        if seldom!("wal.slow_sync") {
+            tokio::time::sleep(SLOW).await;
+        }
         if let Err(error) = self.world.disk.write(&file, active.next, data, true).await {
+            reached!("wal.sync_failed");
             self.shared.fail(&self.world, Some(batch), &error, &format!("writing {file}"));
             return false;
         }
@@ -442,6 +453,7 @@ impl Keeper {
                         self.shared.fail(&self.world, None, &error, &format!("unlinking {file}"));
                         return;
                     }
+                    reached!("wal.segment_unlinked");
                 }
                 Chore::Prepare(segment) => self.prepare(segment).await,
             }
@@ -478,6 +490,7 @@ impl Keeper {
                 self.shared.spare.notify_one();
             }
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                reached!("wal.disk_full");
                 self.shared.state().full = true;
                 self.shared.spare.notify_one();
                 // Sooner if a segment was unlinked, which gives room.

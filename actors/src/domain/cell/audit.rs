@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use stakehold_raft::CellId;
+use stakehold_raft::{CellId, mistake, reached};
 
 use super::{Cell, turn::Turn};
 use crate::domain::{
@@ -35,7 +35,7 @@ struct Audit {
 impl Audits {
     /// Money has come from a cell: it crossed the cut of every audit whose marker it preceded.
     pub fn crossed(&mut self, from: CellId, money: i128) {
-        if money == 0 {
+        if money == 0 || mistake!("audit.in_flight_forgotten") {
             return;
         }
         for audit in self.running.values_mut().filter(|audit| audit.missing.contains(&from)) {
@@ -80,6 +80,7 @@ impl Cell {
 
     fn tell_audited(&self, turn: &mut Turn<'_>, number: u64) {
         if let Some(part) = self.audit(number) {
+            reached!("audit.crossed_by_money", part.in_flight != 0);
             turn.tell(Effect::Audited(part));
         }
     }

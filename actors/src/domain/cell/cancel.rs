@@ -1,6 +1,8 @@
 //! Cancels: of an order, of an instruction that is still in funding, of everything. A cancel needs
 //! no reference, because to cancel again changes nothing.
 
+use stakehold_raft::{mistake, reached};
+
 use super::{
     Cell,
     turn::{TRADING, Turn},
@@ -41,6 +43,7 @@ impl Cell {
                     return Err(Refusal::InvalidReduction);
                 }
                 if let Some(pending) = self.end_pending(turn, market, key, Refusal::Cancelled) {
+                    reached!("pending.cancelled");
                     let cancelled = match &pending.instruction {
                         Instruction::Place(order) => order.size,
                         // The order that was to be replaced stays as it is.
@@ -59,7 +62,10 @@ impl Cell {
 
     /// The verdict stands before the instruction comes; its money will go straight back.
     fn cancel_in_advance(&mut self, turn: &mut Turn<'_>, key: Key, order: OrderKey) {
-        self.references.remember(key, ANY_CONTENT, Stored::Refused(Refusal::Cancelled));
+        reached!("cancel.tombstone");
+        if !mistake!("cancel.no_tombstone") {
+            self.references.remember(key, ANY_CONTENT, Stored::Refused(Refusal::Cancelled));
+        }
         turn.tell(Effect::OrderDecided { key: order, content: ANY_CONTENT, outcome: Err(Refusal::Cancelled) });
     }
 
@@ -101,7 +107,9 @@ impl Cell {
             (orders, released(changes, account))
         })?;
         let waiting = self.on_funding(id, |funding| {
-            funding.raise_cancel_epoch(account);
+            if !mistake!("cancel_all.misses_what_is_in_funding") {
+                funding.raise_cancel_epoch(account);
+            }
             funding.select(|pending| pending.instruction.account() == account)
         })?;
         for key in waiting {

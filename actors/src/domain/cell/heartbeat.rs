@@ -1,7 +1,7 @@
 //! Dead man's switch: a client that stops renewing has its unmatched orders cancelled, in every
 //! market it has entered. The wallet's cell knows which; each market's cell does it.
 
-use stakehold_raft::machine::Stamp;
+use stakehold_raft::{machine::Stamp, mistake, reached};
 
 use super::{Cell, turn::Turn};
 use crate::domain::{
@@ -35,7 +35,7 @@ impl Cell {
         if let Some(before) = before {
             self.head.deadlines.clear(before.due, Deadline::Heartbeat(account));
         }
-        if let Some(next) = next {
+        if let Some(next) = next.filter(|_| !mistake!("heartbeat.never_fires")) {
             self.head.deadlines.set(next.due, Deadline::Heartbeat(account));
         }
         Ok(Verdict::Done)
@@ -47,6 +47,13 @@ impl Cell {
             disarmed.flatten().is_some_and(|heartbeat| heartbeat.due == due),
             "a heartbeat of account {account} expired that was not armed"
         );
+        if mistake!("heartbeat.fires_again")
+            && let Some(heartbeat) = disarmed.flatten()
+        {
+            // An account that has just had a heartbeat can have one.
+            let _ = self.heartbeat(turn, account, heartbeat.timeout_ms);
+        }
+        reached!("heartbeat.expired");
         turn.tell(Effect::HeartbeatExpired { account });
         self.cancel_in_all(turn, account);
     }
@@ -64,7 +71,10 @@ impl Cell {
         for market in entered {
             match self.market_cell(market) {
                 Some(to) if to == self.head.id => self.cancel_all_here(turn, account, market),
-                Some(to) => self.send(turn, to, Message::CancelAll { account, market }),
+                Some(to) => {
+                    reached!("cancel.sent_to_another_cell");
+                    self.send(turn, to, Message::CancelAll { account, market });
+                }
                 None => {}
             }
         }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use stakehold_raft::ids::kind;
+use stakehold_raft::{ids::kind, mistake, reached};
 
 use super::{
     Cell, Slot,
@@ -45,7 +45,7 @@ impl Cell {
             cell.head.markets += 1;
             cell.markets.insert(id, Slot { market, funding: Arc::new(Funding::default()) });
             cell.head.events.entry(event).or_default().push(id);
-            if let Some(start) = start.filter(|start| *start > turn.stamp) {
+            if let Some(start) = start.filter(|start| *start > turn.stamp && !mistake!("market.start_forgotten")) {
                 cell.head.deadlines.set(start, Deadline::Start(id));
             }
             Ok(Stored::MarketCreated(id))
@@ -77,6 +77,7 @@ impl Cell {
             .get(&id)
             .is_some_and(|slot| slot.market.status() == MarketStatus::Open && !slot.market.in_play());
         if open {
+            reached!("market.suspended_at_its_start");
             let suspended = self.suspend(turn, id);
             assert_eq!(suspended, Ok(Verdict::Done), "an open market can be suspended");
         }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use stakehold_raft::CellId;
+use stakehold_raft::{CellId, mistake, reached, wall_clock};
 
 use super::{
     Cell,
@@ -52,7 +52,11 @@ impl Cell {
                     Err(PlaceError::Refused(refusal)) => Err(refusal),
                     Ok(view) => Ok(view),
                 };
-                self.decide(turn, key, content, instruction, outcome.clone());
+                if mistake!("execute.not_remembered") {
+                    self.tell_decided(turn, instruction, content, outcome.clone());
+                } else {
+                    self.decide(turn, key, content, instruction, outcome.clone());
+                }
                 outcome
             }
         };
@@ -62,6 +66,7 @@ impl Cell {
     /// Money with an instruction has come from another cell.
     pub(super) fn funded(&mut self, turn: &mut Turn<'_>, from: CellId, funded: Funded) {
         let held = Account::Held(funded.instruction.market(), funded.instruction.account());
+        reached!("fund.arrived");
         turn.post(self.transit_from(from), held, funded.amount);
         self.arrive(turn, funded);
     }
@@ -80,6 +85,7 @@ impl Cell {
                 return self.tell_decided(turn, &instruction, content, Err(Refusal::ReferenceReused));
             }
             Known::Same(verdict) => {
+                reached!("fund.already_decided", amount.is_positive());
                 self.give_back(turn, market, account, amount);
                 return self.tell_decided(turn, &instruction, content, verdict.outcome(&instruction));
             }
@@ -93,10 +99,12 @@ impl Cell {
             }
             if attempt <= pending.attempt {
                 // The same funding once more, by someone who did not know of the first.
+                reached!("fund.same_again");
                 let (short, attempt) = (pending.short, pending.attempt);
                 self.give_back(turn, market, account, amount);
                 return self.tell_pending(turn, &instruction, content, short, attempt);
             }
+            reached!("fund.second");
             available += self.end_wait(market, key).map_or(Minor::ZERO, |pending| pending.held);
         }
         let outcome = match (self.attempt(turn, &instruction, admission, available), refusal) {
@@ -105,13 +113,18 @@ impl Cell {
             (Err(PlaceError::Short(_)), None) if attempt >= MAX_ATTEMPTS => Err(Refusal::InsufficientFunds),
             (Err(PlaceError::Short(short)), None) => {
                 let expires = admission.good_until.min(turn.stamp.saturating_add(MAX_PENDING_MS)).saturating_add(1);
+                reached!("fund.pending");
                 self.tell_pending(turn, &instruction, content, short, attempt);
                 let pending = Pending { instruction, admission, attempt, held: available, short, expires };
                 self.on_funding(market, |funding| funding.hold(key, pending));
+                if mistake!("pending.never_ends") {
+                    return;
+                }
                 return self.head.deadlines.set(expires, Deadline::Pending(market, key));
             }
         };
         match outcome {
+            Err(_) if mistake!("fund.refused_and_kept") => {}
             Err(_) => self.give_back(turn, market, account, available),
             Ok(_) => self.grant_discount(market, account, discount_bp),
         }
@@ -137,19 +150,27 @@ impl Cell {
     ) -> Result<OrderView, PlaceError> {
         let (account, id) = (instruction.account(), instruction.market());
         let slot = self.markets.get(&id).ok_or(Refusal::UnknownMarket)?;
-        if turn.stamp > admission.good_until {
+        if turn.stamp > admission.good_until && !mistake!("order.deadline_ignored") {
+            reached!("order.expired");
             return Err(Refusal::Expired.into());
         }
         if admission.cancel_epoch < slot.funding.cancel_epoch(account) {
+            reached!("order.cancelled_on_its_way");
             return Err(Refusal::Cancelled.into());
         }
         if slot.market.status() == MarketStatus::Closed {
             return Err(Refusal::MarketClosed.into());
         }
         if admission.epoch != slot.market.epoch() {
-            return Err(Refusal::MarketChanged.into());
+            reached!("order.market_changed_meanwhile");
+            match money.is_positive() {
+                true if mistake!("order.funded_epoch_ignored") => {}
+                false if mistake!("order.late_one_let_in") => {}
+                _ => return Err(Refusal::MarketChanged.into()),
+            }
         }
-        let (order, stamp, others) = (self.next_order(), turn.stamp, self.event_exposure_others(id, account));
+        let stamp = if mistake!("apply.wall_clock") { wall_clock!() } else { turn.stamp };
+        let (order, others) = (self.next_order(), self.event_exposure_others(id, account));
         let view = self
             .on_market(turn, id, TRADING, |market, changes| match instruction {
                 Instruction::Place(request) => market.place(stamp, order, request, money, others, changes),
@@ -213,7 +234,9 @@ impl Cell {
         refusal: Refusal,
     ) -> Option<Pending> {
         let pending = self.end_wait(market, key)?;
-        self.give_back(turn, market, pending.instruction.account(), pending.held);
+        if !mistake!("pending.held_is_lost") {
+            self.give_back(turn, market, pending.instruction.account(), pending.held);
+        }
         let content = pending.instruction.content();
         self.decide(turn, key, content, &pending.instruction, Err(refusal));
         Some(pending)
@@ -228,6 +251,7 @@ impl Cell {
             _ => Refusal::MarketChanged,
         };
         for key in slot.funding.select(|pending| pending.admission.epoch != epoch) {
+            reached!("pending.outdated");
             self.end_pending(turn, id, key, refusal);
         }
     }
@@ -238,6 +262,7 @@ impl Cell {
         if !amount.is_positive() {
             return;
         }
+        reached!("fund.returned");
         let line = CreditLine { account, amount, kind: CreditKind::Return, left_market: amount };
         self.pay(turn, Account::Held(market, account), market, line);
         if self.markets.get(&market).is_none_or(|slot| slot.market.finalised()) {

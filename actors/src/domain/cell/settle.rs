@@ -1,6 +1,8 @@
 //! Settlement, in bounded steps: each is a deadline that is due at once, so that whatever else has
 //! come for the cell gets in between.
 
+use stakehold_raft::reached;
+
 use super::{
     Cell,
     life::Call,
@@ -54,16 +56,20 @@ impl Cell {
         let step = self.head.accounts_per_step as usize;
         let finished = self.on_market(turn, id, names, |market, changes| market.settlement_step(step, changes));
         if finished == Some(false) {
+            reached!("settle.in_steps");
             return self.head.deadlines.set(turn.stamp, Deadline::Settlement(id));
         }
         let Some(slot) = self.markets.get(&id) else { return };
         assert_eq!(slot.market.clearing().0, 0, "I5: what market {id} cleared does not add up to zero");
+        reached!("settle.paid");
+        reached!("settle.corrected", slot.market.settlement() > 1);
         turn.tell(Effect::Settled { market: id, version: slot.market.settlement() });
     }
 
     /// The result stands for ever. Whoever was in the market is let go.
     pub(super) fn finalise(&mut self, turn: &mut Turn<'_>, id: MarketId) -> Result<Verdict, Refusal> {
         self.live(turn, id, |market, _| market.finalise())?;
+        reached!("settle.final");
         let entered = self.on_funding(id, |funding| funding.leave()).unwrap_or_default();
         self.tell_left(turn, id, entered);
         Ok(Verdict::Done)

@@ -9,10 +9,10 @@
 use std::{collections::BTreeMap, iter, sync::Arc};
 
 use serde::de::DeserializeOwned;
-use stakehold_raft::machine::Chunks;
+use stakehold_raft::{machine::Chunks, mistake};
 
 use super::{Cell, Head, Slot};
-use crate::domain::{references::References, wallet::Wallets};
+use crate::domain::{deadlines::Deadlines, references::References, wallet::Wallets};
 
 const VERSION: u8 = 2;
 /// Largest chunk.
@@ -41,7 +41,10 @@ impl Cell {
             return Err(format!("the snapshot has version {version}, this program reads {VERSION}"));
         }
         let rest = &mut rest;
-        let head: Head = take(rest, "head")?;
+        let mut head: Head = take(rest, "head")?;
+        if mistake!("snapshot.deadlines_lost") {
+            head.deadlines = Deadlines::default();
+        }
         if (head.id, head.cells) != (self.head.id, self.head.cells) {
             return Err(format!(
                 "the snapshot is of cell {} of {}, not {} of {}",
@@ -52,8 +55,11 @@ impl Cell {
             ));
         }
         let wallets = Wallets::read(rest).map_err(|e| format!("the snapshot's wallets are unreadable: {e}"))?;
-        let references =
+        let mut references =
             References::read(rest).map_err(|e| format!("the snapshot's references are unreadable: {e}"))?;
+        if mistake!("snapshot.references_forgotten") {
+            references = References::default();
+        }
         let count: u64 = take(rest, "number of markets")?;
         let mut markets = BTreeMap::new();
         for _ in 0..count {

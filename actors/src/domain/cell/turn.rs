@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use stakehold_raft::{CellId, Out, machine::Stamp};
+use stakehold_raft::{CellId, Out, machine::Stamp, reached};
 
 use super::Cell;
 use crate::{
@@ -171,6 +171,7 @@ impl Cell {
             split
         });
         let split = split.expect("money comes back only to a wallet that gave some");
+        reached!("money.paid_a_debt", split.owed.is_positive());
         turn.post(source, Account::Wallet(account), split.available);
         turn.post(source, Account::Owed(account), split.owed);
         turn.tell(Effect::Credited { account, market });
@@ -187,6 +188,8 @@ impl Cell {
             split
         });
         let split = split.expect("a market collects only from a wallet that gave some");
+        reached!("money.collected", split.available.is_positive());
+        reached!("money.owed", split.owed.is_positive());
         turn.post(Account::Wallet(account), target, split.available);
         turn.post(Account::Owed(account), target, split.owed);
         turn.tell(Effect::Credited { account, market });
@@ -280,6 +283,7 @@ impl Cell {
     /// Sends what the turn has gathered and posts it.
     pub(super) fn finish(&mut self, mut turn: Turn<'_>) {
         for ((to, market), lines) in std::mem::take(&mut turn.credits) {
+            reached!("money.sent_back");
             for chunk in lines.chunks(MAX_LINES) {
                 self.send(&mut turn, to, Message::Credits { market, lines: chunk.to_vec() });
             }

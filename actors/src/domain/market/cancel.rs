@@ -1,5 +1,7 @@
 //! Taking unmatched orders back, in part or whole, and swapping LAPSE and PERSIST in place.
 
+use stakehold_raft::mistake;
+
 use super::{Changes, Market, matching::Left};
 use crate::domain::types::{AccountId, MarketStatus, Minor, OrderId, OrderView, Persistence, Refusal};
 
@@ -32,6 +34,12 @@ impl Market {
             return Err(Refusal::InvalidReduction);
         }
         self.withdraw(number, amount, Left::Cancelled, out);
+        if left.is_positive() && mistake!("queue.place_lost_by_reduction") {
+            self.leave_book(number, left, out);
+            self.rest(number, out);
+            let owner = self.order_ref(number).account;
+            self.account_mut(owner).resting.sort_unstable();
+        }
         self.finish(out, false);
         Ok(amount)
     }

@@ -4,6 +4,8 @@
 //! changes nothing. The epoch rises with every change, which is how the cell knows an order that
 //! was on its way across one.
 
+use stakehold_raft::{mistake, reached};
+
 use super::{Changes, Market, matching::Left};
 use crate::domain::types::{MarketStatus, Persistence, Refusal};
 
@@ -56,8 +58,11 @@ impl Market {
         self.definition.bet_delay_s = bet_delay_s;
         if !self.in_play {
             self.in_play = true;
-            self.epoch += 1;
-            self.withdraw_all(out, |order| (order.persistence == Persistence::Lapse).then_some(Left::Lapsed));
+            self.epoch += u64::from(!mistake!("market.epoch_stays_in_play"));
+            if !mistake!("market.lapse_orders_stay") {
+                self.withdraw_all(out, |order| (order.persistence == Persistence::Lapse).then_some(Left::Lapsed));
+                reached!("market.lapsed_in_play", !out.touched.orders.is_empty());
+            }
             self.finish(out, true);
         }
         Ok(())

@@ -1,6 +1,8 @@
 //! How orders meet, rest and leave: the only code that changes a book, an order or a position, and
 //! the end of every operation, where margins are brought back to exposures.
 
+use stakehold_raft::{mistake, node_random, reached};
+
 use super::{
     Changes, Market,
     orders::{Fill, Order},
@@ -40,7 +42,8 @@ impl Market {
             let Some(maker) = self.runners[usize::from(runner)].book.first_against(side, limit) else {
                 return;
             };
-            if self.order_ref(maker.order).account == account {
+            if self.order_ref(maker.order).account == account && !mistake!("match.own_order") {
+                reached!("match.own_order_cancelled");
                 self.withdraw_rest(maker.order, Left::Cancelled, out);
             } else {
                 self.fill(taker, maker, wanted.min(maker.size), out);
@@ -49,7 +52,8 @@ impl Market {
     }
 
     fn fill(&mut self, taker: OrderNo, maker: Resting, stake: Minor, out: &mut Changes) {
-        let price = maker.tick.price();
+        let tick = if mistake!("match.at_takers_price") { self.order_ref(taker).tick } else { maker.tick };
+        let price = tick.price();
         let put_up = liability(stake, price);
         self.leave_book(maker.order, stake, out);
         for number in [taker, maker.order] {
@@ -58,6 +62,9 @@ impl Market {
                 order.matched_value += stake.0 * i64::from(price);
             });
             let &Order { account, runner, side, .. } = self.order_ref(number);
+            let inexact = stake.0 * i64::from(price - 100) % 100 != 0;
+            let rounded = side == Side::Back && inexact && mistake!("match.rounded_up_for_both");
+            let put_up = put_up + Minor(i64::from(rounded));
             self.account_mut(account).positions.get_mut(runner).fill(side, stake, put_up);
         }
         let (back, lay) = match maker.side {
@@ -65,7 +72,7 @@ impl Market {
             Side::Lay => (taker, maker.order),
         };
         let runner = &mut self.runners[usize::from(self.orders[taker.0 as usize].runner)];
-        runner.record(Fill { stake, back, lay, price }, maker.tick);
+        runner.record(Fill { stake, back, lay, price }, tick);
         self.matched += stake;
         out.trades.push(Trade { runner: runner.id, price, size: stake });
     }
@@ -113,7 +120,7 @@ impl Market {
     }
 
     /// Takes `amount` off the order's entry in the book, if it has one.
-    fn leave_book(&mut self, number: OrderNo, amount: Minor, out: &mut Changes) {
+    pub(super) fn leave_book(&mut self, number: OrderNo, amount: Minor, out: &mut Changes) {
         let order = self.orders.at_mut(number.0 as usize);
         let Some(slot) = order.slot else { return };
         if self.runners[usize::from(order.runner)].book.reduce(slot, amount) {
@@ -142,15 +149,20 @@ impl Market {
     pub(super) fn finish(&mut self, out: &mut Changes, state_changed: bool) {
         out.touched.accounts.sort_unstable();
         out.touched.accounts.dedup();
+        if mistake!("apply.hash_order") && node_random!() % 2 == 1 {
+            out.touched.accounts.reverse();
+        }
         let outcomes = self.outcomes();
         for &number in &out.touched.accounts {
             let account = self.accounts.at_mut(number as usize);
             let exposure = outcomes.exposure(account.positions.iter().map(|(_, position)| position));
             let excess = account.margin - exposure;
             // Funds were checked before the order was taken, and a fill never raises an exposure.
-            assert!(!excess.is_negative(), "account {} lacks {} of margin", account.id, -excess);
+            assert!(!excess.is_negative(), "I2: account {} lacks {} of margin", account.id, -excess);
             if excess.is_positive() {
-                account.margin = exposure;
+                let twice = mistake!("market.releases_twice");
+                let excess = if twice { (excess + excess).min(account.margin) } else { excess };
+                account.margin -= excess;
                 self.margins -= i128::from(excess.0);
                 out.releases.push((account.id, excess));
             }

@@ -1,6 +1,7 @@
 //! Taking an order, and moving what is left of one to another price.
 
 use serde::{Deserialize, Serialize};
+use stakehold_raft::mistake;
 
 use super::{Changes, Market, PlaceError, check::Checked, matching::Left, orders::Order};
 use crate::domain::{
@@ -73,7 +74,7 @@ impl Market {
         };
         let number = self.take(new, checked, funded, out);
         self.cross(number, out);
-        if order.fill_or_kill {
+        if order.fill_or_kill && !mistake!("fill_or_kill.rest_stays") {
             self.withdraw_rest(number, Left::Cancelled, out);
         } else {
             self.rest(number, out);

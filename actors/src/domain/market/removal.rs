@@ -1,6 +1,8 @@
 //! A non-runner: its bets are void, the other runners' earlier fills get shorter prices, and
 //! whoever then stands to lose more covers it.
 
+use stakehold_raft::{mistake, reached};
+
 use super::{Changes, Market, matching::Left};
 use crate::domain::{
     position::liability,
@@ -33,7 +35,7 @@ impl Market {
         self.epoch += 1;
         self.withdraw_all(out, |order| match order.side {
             _ if order.runner == number => Some(Left::Lapsed),
-            Side::Lay => Some(Left::Cancelled),
+            Side::Lay => (!mistake!("removal.lays_stay")).then_some(Left::Cancelled),
             Side::Back => None,
         });
         self.void_runner(number, factor, out);
@@ -69,6 +71,7 @@ impl Market {
                 let less = liability(fill.stake, fill.price) - liability(fill.stake, reduced);
                 let value_less = fill.stake.0 * i64::from(fill.price - reduced);
                 fill.price = reduced;
+                reached!("removal.reduces", value_less != 0);
                 if value_less == 0 {
                     continue;
                 }
@@ -76,7 +79,9 @@ impl Market {
                     let record = self.orders.at_mut(order.0 as usize);
                     record.matched_value -= value_less;
                     let account = self.accounts.at_mut(record.account as usize);
-                    account.positions.get_mut(number).reduce(record.side, less);
+                    if record.side == Side::Back || !mistake!("removal.layers_not_reduced") {
+                        account.positions.get_mut(number).reduce(record.side, less);
+                    }
                     out.touched.orders.push(order);
                 }
             }
@@ -93,6 +98,7 @@ impl Market {
             }
             let short = self.shortfall(number);
             if short.is_positive() {
+                reached!("removal.collects");
                 let account = self.accounts.at_mut(number);
                 account.margin += short;
                 self.margins += i128::from(short.0);

@@ -6,6 +6,7 @@
 //! commission and rounding included, then posts its own; nothing is ever edited.
 
 use serde::{Deserialize, Serialize};
+use stakehold_raft::mistake;
 
 use super::{
     Changes, Market, MarketAccount, Posting,
@@ -105,6 +106,12 @@ impl Market {
         let end = self.accounts.len().min(first.saturating_add(max_accounts));
         for number in first..end {
             let account = self.accounts.at_mut(number);
+            if match self.settlement.version {
+                1 => mistake!("settlement.step_begins_with_one_paid"),
+                _ => mistake!("resettlement.without_reversal"),
+            } {
+                account.settled = Settled::default();
+            }
             let net = work.shares.as_ref().map_or(Minor::ZERO, |shares| shares.net(&account.positions));
             let commission = commission(net, self.definition.commission_bp, account.discount_bp);
             self.settlement.clearing += account.settled.net - net;
@@ -117,6 +124,9 @@ impl Market {
         }
         work.next = end as u32;
         let finished = end == self.accounts.len();
+        if !finished && end > first + 1 && mistake!("settlement.step_begins_with_one_paid") {
+            work.next -= 1;
+        }
         if finished {
             self.close_clearing(out);
         } else {
@@ -183,7 +193,7 @@ impl Market {
     fn close_clearing(&mut self, out: &mut Changes) {
         let left = std::mem::take(&mut self.settlement.clearing);
         let accounts = self.accounts.len() as i64;
-        assert!((0..accounts.max(1)).contains(&left.0), "{accounts} floors cannot leave {left}");
+        assert!((0..accounts.max(1)).contains(&left.0), "I5: {accounts} floors cannot leave {left}");
         self.settlement.rounding = left;
         out.rounding += left;
         post(out, MarketAccount::Clearing, MarketAccount::Rounding, left);
@@ -203,7 +213,7 @@ fn settle(account: &mut Account, now: Settled, correction: bool, out: &mut Chang
 
     let gain = (now.net - now.commission) - (before.net - before.commission);
     let payout = std::mem::take(&mut account.margin) + gain;
-    assert!(correction || !payout.is_negative(), "account {} would owe {} beyond its margin", account.id, -payout);
+    assert!(correction || !payout.is_negative(), "I2: account {} would owe {} beyond its margin", account.id, -payout);
     if payout.is_positive() {
         out.releases.push((account.id, payout));
     } else if payout.is_negative() {

@@ -9,7 +9,11 @@ use crate::{
     consensus::{Engine, RaftId},
     host::{error::ReadError, status::CellStatus},
     machine::Machine,
+    mistake, reached, seldom,
 };
+
+/// How long a round is put off when a simulation asks for it.
+const LATE: std::time::Duration = std::time::Duration::from_millis(3);
 
 type ReadResult = Result<(), ReadError>;
 
@@ -37,6 +41,9 @@ impl<M: Machine> Group<M> {
                 return Err(ReadError::NotLeader { leader });
             }
         }
+        if mistake!("read.without_quorum") {
+            return Ok(());
+        }
         let (tx, rx) = oneshot::channel();
         let start = {
             let mut readers = self.readers.lock().expect("no code that holds this lock panics");
@@ -61,6 +68,10 @@ impl<M: Machine> Group<M> {
                 }
                 mem::take(&mut readers.waiting)
             };
+            reached!("read.index_shared", waiting.len() > 1);
+            if seldom!("read.late_round") {
+                tokio::time::sleep(LATE).await;
+            }
             let result = match self.engine() {
                 Some(engine) => engine.read_index().await.map_err(|leader| match leader {
                     Some(leader) => ReadError::NotLeader { leader: leader.map(RaftId::node) },
@@ -68,6 +79,7 @@ impl<M: Machine> Group<M> {
                 }),
                 None => Err(ReadError::NoQuorum),
             };
+            reached!("read.no_quorum", matches!(result, Err(ReadError::NoQuorum)));
             for reader in waiting {
                 // A reader may have gone away.
                 let _ = reader.send(result.clone());

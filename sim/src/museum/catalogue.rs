@@ -1,0 +1,295 @@
+//! The exhibits: which mistake, where, what it does, who must see it, and what a run must contain for
+//! it to show. No behaviour: a test keeps the list and the code in step.
+
+/// Which simulation is enough to show a mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Cells alone with an ideal log.
+    Core,
+    /// Whole nodes.
+    Cluster,
+}
+
+/// What a run must contain, or the mistake has no occasion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// Nodes are killed and come back with what was written.
+    Restarts,
+    /// All nodes of the cluster lose power at once.
+    PowerLoss,
+    /// A node comes back with an empty directory.
+    Wipe,
+    /// Bytes change in the log at rest.
+    LogRot,
+    /// Bytes change in a snapshot at rest.
+    SnapshotRot,
+    /// Leaders are cut off from the others, or followers fall behind.
+    Partitions,
+    /// Frames are lost or late, so that messages between cells are sent again.
+    Loss,
+    /// A node's clock jumps ahead, further than is tolerated.
+    ClockJumps,
+    /// Snapshots are taken every few entries, and restored.
+    Snapshots,
+    /// Segments of the log are so small that old ones are unlinked.
+    SmallSegments,
+    /// Few calls may be under way in a cell.
+    SmallQueues,
+    /// References come again: with the same content, with another, and at other nodes.
+    Retries,
+    /// Cancels and cancel-alls while money is on its way.
+    CancelsInFunding,
+    /// Orders that come when their deadline has passed.
+    LateOrders,
+    /// Fundings that turn out to be too small, because margin was released meanwhile.
+    Pending,
+    /// Orders are reduced.
+    Reductions,
+    FillOrKill,
+    /// Accounts and markets with caps that are reached.
+    Caps,
+    Suspensions,
+    InPlay,
+    /// Markets that suspend themselves at their start.
+    ScheduledStarts,
+    Heartbeats,
+    Removals,
+    Settlements,
+    /// Settlements of more accounts than one step pays.
+    ManySteps,
+    DeadHeats,
+    /// Accounts with a discount on commission.
+    Discounts,
+    Resettlements,
+    Audits,
+    /// Somebody follows the markets' changes.
+    Feeds,
+}
+
+/// A mistake that is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Exhibit {
+    /// As `mistake!` has it.
+    pub name: &'static str,
+    /// Where in the program it is made.
+    pub layer: &'static str,
+    pub level: Level,
+    /// The oracle that must see it.
+    pub oracle: &'static str,
+    /// Oracles that may see it first, because the mistake breaks what they watch as well.
+    pub also: &'static [&'static str],
+    pub needs: &'static [Need],
+    /// What is done wrong.
+    pub what: &'static str,
+}
+
+/// The exhibit of this name.
+pub fn find(name: &str) -> Option<&'static Exhibit> {
+    EXHIBITS.iter().find(|exhibit| exhibit.name == name)
+}
+
+use Level::{Cluster, Core};
+use Need::*;
+
+/// All of them, from the disk up to the feeds.
+#[rustfmt::skip]
+pub const EXHIBITS: &[Exhibit] = &[
+    // -- the write-ahead log --
+    Exhibit { name: "wal.acknowledge_before_sync", layer: "log", level: Cluster, oracle: "Raft", also: &["I8"], needs: &[PowerLoss],
+        what: "A batch of the log is acknowledged before it is on the disk." },
+    Exhibit { name: "wal.trust_corrupt_batch", layer: "log", level: Cluster, oracle: "Raft", also: &["I7"], needs: &[LogRot, Restarts],
+        what: "Recovery takes a batch whose body does not match its checksum." },
+    Exhibit { name: "wal.rot_taken_for_torn_tail", layer: "log", level: Cluster, oracle: "Raft", also: &["I8"], needs: &[LogRot, PowerLoss],
+        what: "Damage at the end of the log is cut off, although what was there had been acknowledged." },
+    Exhibit { name: "wal.vote_lost_with_segment", layer: "log", level: Cluster, oracle: "Raft", also: &["I8"], needs: &[SmallSegments, PowerLoss],
+        what: "With the segment that is unlinked goes the only vote of a group." },
+    Exhibit { name: "wal.unlink_needed_segment", layer: "log", level: Cluster, oracle: "L1", also: &["I8", "Raft"], needs: &[SmallSegments, PowerLoss],
+        what: "A segment is unlinked that holds live entries: after a power loss nobody has them." },
+
+    // -- consensus --
+    Exhibit { name: "log.vote_not_persisted", layer: "consensus", level: Cluster, oracle: "Raft", also: &["I8"], needs: &[PowerLoss, Restarts],
+        what: "A vote is kept in memory only." },
+    Exhibit { name: "log.flush_not_awaited", layer: "consensus", level: Cluster, oracle: "Raft", also: &["I8"], needs: &[PowerLoss],
+        what: "An entry counts as flushed as soon as it is handed to the log." },
+    Exhibit { name: "log.truncate_committed", layer: "consensus", level: Cluster, oracle: "Raft", also: &["I8"], needs: &[PowerLoss],
+        what: "A replica that starts drops its last entry, committed or not." },
+    Exhibit { name: "log.tail_taken_for_committed", layer: "consensus", level: Cluster, oracle: "Raft", also: &["I7"], needs: &[Restarts, Partitions],
+        what: "A replica that starts applies everything in its log, committed or not." },
+    Exhibit { name: "raft.leader_restore", layer: "consensus", level: Cluster, oracle: "Raft", also: &["I8"], needs: &[PowerLoss, Restarts],
+        what: "A leader that restarts leads on in its own term, with a log that lost what was not flushed." },
+    Exhibit { name: "raft.vote_without_log", layer: "consensus", level: Cluster, oracle: "Raft", also: &["I8"], needs: &[Partitions, Restarts],
+        what: "A voter does not ask whether the candidate's log is as long as its own." },
+    Exhibit { name: "members.removed_voter_alive", layer: "consensus", level: Cluster, oracle: "Raft", also: &["I8"], needs: &[Wipe, Partitions],
+        what: "A rebuilt replica goes on answering in the name of the voter that it was before it lost its data." },
+    Exhibit { name: "rejoin.keeps_its_vote", layer: "consensus", level: Cluster, oracle: "Raft", also: &["I8"], needs: &[Wipe, Partitions],
+        what: "A replica that lost its data comes back under its old name, and votes at once." },
+    Exhibit { name: "read.without_quorum", layer: "consensus", level: Cluster, oracle: "Linearizability", also: &["I8"], needs: &[Partitions],
+        what: "Who was a leader answers a read without asking whether it still is." },
+    Exhibit { name: "clock.fast_leader_leads", layer: "consensus", level: Cluster, oracle: "L1", also: &[], needs: &[ClockJumps],
+        what: "A leader whose clock is far ahead goes on proposing, and takes the cell's time with it." },
+
+    // -- snapshots --
+    Exhibit { name: "snapshot.says_less", layer: "snapshots", level: Cluster, oracle: "I7", also: &["I1", "I3", "I4"], needs: &[Snapshots, Restarts],
+        what: "A snapshot contains one entry more than it says: after a restart that one is applied twice." },
+    Exhibit { name: "snapshot.watermarks_lost", layer: "snapshots", level: Cluster, oracle: "I7", also: &["I3", "L1"], needs: &[Snapshots, Restarts],
+        what: "A snapshot leaves out how far messages from other cells were taken in." },
+    Exhibit { name: "snapshot.outbox_dropped", layer: "snapshots", level: Cluster, oracle: "I7", also: &["I1", "I3"], needs: &[Snapshots, Restarts],
+        what: "A snapshot leaves out the messages that are not acknowledged yet." },
+    Exhibit { name: "snapshot.references_forgotten", layer: "snapshots", level: Cluster, oracle: "I7", also: &["I4"], needs: &[Snapshots, Restarts],
+        what: "What was answered under which reference is forgotten when a snapshot is restored." },
+    Exhibit { name: "snapshot.deadlines_lost", layer: "snapshots", level: Cluster, oracle: "I7", also: &["L1"], needs: &[Snapshots, Restarts],
+        what: "A restored cell has no deadlines any more." },
+    Exhibit { name: "snapshot.not_synced", layer: "snapshots", level: Cluster, oracle: "L1", also: &["I8", "Raft"], needs: &[Snapshots, PowerLoss],
+        what: "The log forgets what a snapshot replaces before that is on the disk." },
+    Exhibit { name: "snapshot.body_not_verified", layer: "snapshots", level: Cluster, oracle: "I7", also: &["I1", "L1"], needs: &[SnapshotRot, Restarts],
+        what: "A damaged snapshot is restored as if it were whole." },
+
+    // -- streams between cells --
+    Exhibit { name: "stream.gap_accepted", layer: "streams", level: Core, oracle: "I1", also: &["I3"], needs: &[Loss],
+        what: "A cell takes in a message though the one before it is missing." },
+    Exhibit { name: "stream.overlap_taken_twice", layer: "streams", level: Core, oracle: "I1", also: &["I3", "I4"], needs: &[Loss],
+        what: "Of messages that are sent again, those that are known are taken in again with the new ones." },
+    Exhibit { name: "pump.receipt_before_commit", layer: "streams", level: Cluster, oracle: "I3", also: &["I1"], needs: &[Loss],
+        what: "Messages are acknowledged when they arrive, not when they are committed." },
+    Exhibit { name: "pump.refusal_blocks", layer: "streams", level: Cluster, oracle: "L1", also: &[], needs: &[Loss],
+        what: "A message that was refused once is never sent again, nor what follows it." },
+
+    // -- apply --
+    Exhibit { name: "apply.wall_clock", layer: "apply", level: Cluster, oracle: "I7", also: &[], needs: &[],
+        what: "An order is dated by the clock of the node that applies it." },
+    Exhibit { name: "apply.hash_order", layer: "apply", level: Cluster, oracle: "I7", also: &["I3"], needs: &[],
+        what: "Margins are released in an order that differs from node to node." },
+    Exhibit { name: "apply.deadline_after_command", layer: "apply", level: Core, oracle: "Reference", also: &["I6"], needs: &[ScheduledStarts, Heartbeats],
+        what: "A command is applied before a deadline that has come." },
+    Exhibit { name: "apply.tick_ignored", layer: "apply", level: Core, oracle: "Reference", also: &["L1"], needs: &[ScheduledStarts, Settlements],
+        what: "Deadlines wait until somebody wants something of the cell." },
+
+    // -- references --
+    Exhibit { name: "wallet.reference_not_remembered", layer: "references", level: Core, oracle: "I4", also: &["Reference"], needs: &[Retries],
+        what: "A deposit that comes again is credited again." },
+    Exhibit { name: "execute.not_remembered", layer: "references", level: Core, oracle: "I4", also: &["Reference"], needs: &[Retries],
+        what: "An order that needed no money is placed a second time when its reference comes again." },
+    Exhibit { name: "reference.content_not_compared", layer: "references", level: Core, oracle: "I4", also: &["Reference"], needs: &[Retries],
+        what: "Another call under a used reference gets the first one's answer." },
+
+    // -- wallets --
+    Exhibit { name: "wallet.pays_what_is_in_markets", layer: "wallets", level: Core, oracle: "I2", also: &["Reference"], needs: &[],
+        what: "Money that stands in markets can be withdrawn." },
+    Exhibit { name: "wallet.debt_not_paid_first", layer: "wallets", level: Core, oracle: "I2", also: &["Reference"], needs: &[Resettlements],
+        what: "Money that comes in is available although the account owes." },
+    Exhibit { name: "wallet.cap_not_checked", layer: "wallets", level: Core, oracle: "Reference", also: &[], needs: &[Caps],
+        what: "An account may have more in markets than its cap allows." },
+    Exhibit { name: "heartbeat.never_fires", layer: "wallets", level: Core, oracle: "Reference", also: &[], needs: &[Heartbeats],
+        what: "A heartbeat that is not renewed cancels nothing." },
+    Exhibit { name: "heartbeat.fires_again", layer: "wallets", level: Core, oracle: "Reference", also: &[], needs: &[Heartbeats],
+        what: "A heartbeat that has expired stays armed, and cancels what is placed later." },
+
+    // -- the money protocol --
+    Exhibit { name: "fund.refused_and_kept", layer: "money", level: Core, oracle: "I1", also: &["Reference"], needs: &[],
+        what: "Money that came for an order is kept when the market refuses the order." },
+    Exhibit { name: "pending.held_is_lost", layer: "money", level: Core, oracle: "I1", also: &["Reference"], needs: &[Pending],
+        what: "What is held for a pending order does not go back when the wait ends." },
+    Exhibit { name: "pending.never_ends", layer: "money", level: Core, oracle: "Reference", also: &["L1"], needs: &[Pending],
+        what: "A pending order waits for its money for ever." },
+    Exhibit { name: "order.funded_epoch_ignored", layer: "money", level: Core, oracle: "I6", also: &["Reference"], needs: &[Suspensions],
+        what: "An order whose money was on its way during a suspension is accepted after it." },
+    Exhibit { name: "order.deadline_ignored", layer: "money", level: Core, oracle: "Reference", also: &[], needs: &[LateOrders],
+        what: "An order matches past its deadline." },
+    Exhibit { name: "cancel.no_tombstone", layer: "money", level: Core, oracle: "Reference", also: &["I4"], needs: &[CancelsInFunding],
+        what: "An order that was cancelled while its money was on its way is placed when that comes." },
+    Exhibit { name: "cancel_all.misses_what_is_in_funding", layer: "money", level: Core, oracle: "Reference", also: &[], needs: &[CancelsInFunding],
+        what: "Cancel-all misses an order whose money is on its way." },
+    Exhibit { name: "audit.in_flight_forgotten", layer: "money", level: Core, oracle: "I1", also: &[], needs: &[Audits],
+        what: "An audit leaves out the money that crosses its cut." },
+
+    // -- markets --
+    Exhibit { name: "order.late_one_let_in", layer: "markets", level: Core, oracle: "I6", also: &["Reference"], needs: &[Suspensions],
+        what: "An order that needs no money and was taken in before a suspension is accepted after it." },
+    Exhibit { name: "market.takes_orders_while_suspended", layer: "markets", level: Core, oracle: "I6", also: &["Reference"], needs: &[Suspensions],
+        what: "A suspended market takes orders." },
+    Exhibit { name: "market.epoch_stays_in_play", layer: "markets", level: Core, oracle: "I6", also: &["Reference"], needs: &[InPlay],
+        what: "An order that was taken in before the in-play turn is accepted after it." },
+    Exhibit { name: "market.lapse_orders_stay", layer: "markets", level: Core, oracle: "Reference", also: &[], needs: &[InPlay],
+        what: "Orders that should lapse at the in-play turn stay." },
+    Exhibit { name: "market.start_forgotten", layer: "markets", level: Core, oracle: "Reference", also: &["I6"], needs: &[ScheduledStarts],
+        what: "A market does not suspend itself at its start." },
+
+    // -- matching --
+    Exhibit { name: "match.own_order", layer: "matching", level: Core, oracle: "Reference", also: &["I5"], needs: &[],
+        what: "An order matches another one of the same account." },
+    Exhibit { name: "match.latest_first", layer: "matching", level: Core, oracle: "Reference", also: &["I5"], needs: &[],
+        what: "Of the orders at a price the latest is matched first." },
+    Exhibit { name: "match.at_takers_price", layer: "matching", level: Core, oracle: "Reference", also: &["I5"], needs: &[],
+        what: "A match is made at the price of the order that came, not of the one that rested." },
+    Exhibit { name: "match.rounded_up_for_both", layer: "matching", level: Core, oracle: "I5", also: &["Reference", "I2"], needs: &[Settlements],
+        what: "What a match can bring is rounded in favour of both sides." },
+    Exhibit { name: "queue.place_lost_by_reduction", layer: "matching", level: Core, oracle: "Reference", also: &["I5"], needs: &[Reductions],
+        what: "An order that is reduced goes to the end of its queue." },
+    Exhibit { name: "fill_or_kill.rest_stays", layer: "matching", level: Core, oracle: "Reference", also: &[], needs: &[FillOrKill],
+        what: "What is left of a fill-or-kill order rests in the book." },
+    Exhibit { name: "fill_or_kill.counts_own_orders", layer: "matching", level: Core, oracle: "Reference", also: &[], needs: &[FillOrKill],
+        what: "The account's own orders count as an offer for its fill-or-kill." },
+
+    // -- exposure --
+    Exhibit { name: "exposure.unmatched_lay_forgotten", layer: "exposure", level: Core, oracle: "I2", also: &["Reference"], needs: &[],
+        what: "An unmatched lay does not count in the worst case." },
+    Exhibit { name: "market.releases_twice", layer: "exposure", level: Core, oracle: "I2", also: &["Reference"], needs: &[],
+        what: "Margin that is no longer needed is released twice." },
+    Exhibit { name: "cap.event_not_checked", layer: "exposure", level: Core, oracle: "Reference", also: &[], needs: &[Caps],
+        what: "An account may have more at stake in an event than its markets allow." },
+
+    // -- settlement --
+    Exhibit { name: "settlement.step_begins_with_one_paid", layer: "settlement", level: Core, oracle: "I5", also: &["I2", "Reference"], needs: &[Settlements, ManySteps],
+        what: "A settlement that is resumed pays again the account that was the last before." },
+    Exhibit { name: "resettlement.without_reversal", layer: "settlement", level: Core, oracle: "Reference", also: &["I1", "I2", "I5", "I6"], needs: &[Resettlements],
+        what: "A corrected result is paid on top of the wrong one." },
+    Exhibit { name: "commission.on_a_loss", layer: "settlement", level: Core, oracle: "Reference", also: &["I2"], needs: &[Settlements],
+        what: "Who loses pays commission too." },
+    Exhibit { name: "commission.discount_twice", layer: "settlement", level: Core, oracle: "Reference", also: &[], needs: &[Settlements, Discounts],
+        what: "A discount on commission is taken off twice." },
+    Exhibit { name: "dead_heat.floor_for_each_runner", layer: "settlement", level: Core, oracle: "Reference", also: &["I2", "I5"], needs: &[DeadHeats],
+        what: "A dead heat is rounded down for each runner, not once." },
+    Exhibit { name: "removal.lays_stay", layer: "settlement", level: Core, oracle: "Reference", also: &[], needs: &[Removals],
+        what: "Unmatched lays on the other runners survive a non-runner." },
+    Exhibit { name: "removal.layers_not_reduced", layer: "settlement", level: Core, oracle: "Reference", also: &["I2", "I5"], needs: &[Removals],
+        what: "A non-runner takes from the backers' winnings and leaves the layers' liabilities." },
+
+    // -- actors, gateway, feeds --
+    Exhibit { name: "market.answers_before_commit", layer: "actors", level: Cluster, oracle: "Linearizability", also: &["I6", "I8"], needs: &[Suspensions],
+        what: "A suspension is confirmed before it is committed." },
+    Exhibit { name: "market.deposed_activation_answers", layer: "actors", level: Cluster, oracle: "I4", also: &["I8", "Linearizability"], needs: &[Partitions, Restarts],
+        what: "A market's actor that loses its cell refuses what its successor accepts." },
+    Exhibit { name: "market.permit_leaked", layer: "actors", level: Cluster, oracle: "L1", also: &[], needs: &[SmallQueues],
+        what: "An order that has its verdict keeps its place among those under way." },
+    Exhibit { name: "order.bet_delay_skipped", layer: "actors", level: Cluster, oracle: "I6", also: &[], needs: &[InPlay],
+        what: "An order in play does not wait for the bet delay." },
+    Exhibit { name: "feed.delta_out_of_order", layer: "feeds", level: Cluster, oracle: "Feed", also: &[], needs: &[Feeds],
+        what: "Changes of a market reach its followers out of order." },
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::sources;
+
+    #[test]
+    fn every_mistake_in_the_code_is_an_exhibit_and_every_exhibit_is_in_the_code() {
+        let listed: BTreeSet<String> = EXHIBITS.iter().map(|exhibit| exhibit.name.to_owned()).collect();
+        assert_eq!(listed.len(), EXHIBITS.len(), "a name is listed twice");
+        assert_eq!(sources::names("mistake"), listed);
+    }
+
+    #[test]
+    fn there_are_enough_of_them_in_every_layer() {
+        assert!(EXHIBITS.len() >= 45, "{} exhibits", EXHIBITS.len());
+        for level in [Core, Cluster] {
+            assert!(EXHIBITS.iter().filter(|exhibit| exhibit.level == level).count() >= 20);
+        }
+        for exhibit in EXHIBITS {
+            assert!(exhibit.what.ends_with('.') && !exhibit.also.contains(&exhibit.oracle), "{}", exhibit.name);
+            assert_eq!(find(exhibit.name).map(|found| found.what), Some(exhibit.what));
+        }
+    }
+}
