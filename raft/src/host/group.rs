@@ -33,7 +33,7 @@ use crate::{
     consensus::{At, BATCH, Engine, Lead, RaftId, Rejected, Shared, Watcher},
     ids::{CellId, NodeId},
     machine::{Machine, Stamp},
-    reached,
+    mistake, reached,
     replica::{Ack, Applied, Batch, Delivery, Item, Origin, Outcome, Receipt, Replica},
     seldom,
 };
@@ -389,7 +389,7 @@ impl<M: Machine> Group<M> {
 
     /// Sets the alarm for the machine's next deadline, on the leader, no earlier than after `least`.
     fn arm(&self, q: &mut Queue<M>, least: Duration) {
-        if !q.leading.ready || q.ticking {
+        if !q.leading.ready || q.ticking || mistake!("lead.never_ticks") {
             return;
         }
         let at = q.next_deadline.map(|due| {

@@ -7,7 +7,10 @@ use clap::Args;
 
 use super::{OK, code_of, summary};
 use crate::{
-    cluster::run::{self, Outcome},
+    cluster::{
+        run::{self, Outcome},
+        watch,
+    },
     generate::{self, KINDS, Kind, SCENARIOS, Scenario, Wish},
     plan::Plan,
     trace::Trace,
@@ -58,6 +61,9 @@ pub struct RunArgs {
     /// Writes every event, a line each.
     #[arg(long)]
     trace: Option<PathBuf>,
+    /// What the nodes log, on standard error: `debug`, or a filter like `stakehold_raft=info`.
+    #[arg(long)]
+    log: Option<String>,
     /// Writes the plan, and does not run it.
     #[arg(long)]
     plan: Option<PathBuf>,
@@ -70,6 +76,28 @@ pub struct ReplayArgs {
     /// Writes every event, a line each.
     #[arg(long)]
     trace: Option<PathBuf>,
+    /// What the nodes log, on standard error: `debug`, or a filter like `stakehold_raft=info`.
+    #[arg(long)]
+    log: Option<String>,
+}
+
+/// Virtual time and node, in front of every line that a node logs.
+#[derive(Debug)]
+struct VirtualTime;
+
+impl tracing_subscriber::fmt::time::FormatTime for VirtualTime {
+    fn format_time(&self, w: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
+        let (us, node) = watch::with(|watch| (watch.now_us.get(), watch.node.get())).unwrap_or_default();
+        write!(w, "{:>3}.{:06} {}", us / 1_000_000, us % 1_000_000, node.map(|node| node.to_string()).unwrap_or_default())
+    }
+}
+
+fn log(filter: Option<&String>) -> Result<()> {
+    let Some(filter) = filter else { return Ok(()) };
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).context("the filter cannot be read")?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_timer(VirtualTime).with_ansi(false);
+    log.with_writer(std::io::stderr).init();
+    Ok(())
 }
 
 impl What {
@@ -132,6 +160,7 @@ fn kinds(text: &str) -> Result<Vec<Kind>> {
 }
 
 pub fn run(args: &RunArgs) -> Result<u8> {
+    log(args.log.as_ref())?;
     let plan = args.what.plan(args.seed)?;
     if let Some(path) = &args.plan {
         fs::write(path, plan.to_string()).with_context(|| format!("{} cannot be written", path.display()))?;
@@ -143,6 +172,7 @@ pub fn run(args: &RunArgs) -> Result<u8> {
 }
 
 pub fn replay(args: &ReplayArgs) -> Result<u8> {
+    log(args.log.as_ref())?;
     let text = fs::read_to_string(&args.plan).with_context(|| format!("{} cannot be read", args.plan.display()))?;
     let plan = Plan::parse(&text)?;
     go(&plan, args.trace.as_ref(), &format!("sim replay {}", args.plan.display()))

@@ -234,7 +234,11 @@ impl Maker<'_> {
         }
         for _ in 0..1 + self.rng.below(3) {
             let at = from + self.rng.below(to.saturating_sub(from).max(1));
-            self.operator(at, Request::Audit);
+            // An audit goes through every cell: nobody waits less than that for it.
+            let id = self.operator(at, Request::Audit);
+            if let Some(Step { what: What::Call(call), .. }) = self.steps.last_mut().filter(|_| id > 0) {
+                call.patience_ms = 10_000;
+            }
         }
     }
 
