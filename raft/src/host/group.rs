@@ -450,18 +450,19 @@ impl<M: Machine> Group<M> {
         self.lead_changed(Lead { term, leader: None, here: false });
     }
 
-    /// openraft has stopped the group, and nobody asked it to: this replica goes no further.
-    pub(crate) fn died(&self) {
-        {
+    /// openraft has stopped the group, and nobody asked it to. The reason, unless it is known already
+    /// that this replica goes no further.
+    pub(crate) fn died(&self) -> Option<String> {
+        let reason = {
             let mut q = self.queue();
             let At { term, index } = q.applied;
-            q.halted.get_or_insert_with(|| {
-                let message = "its consensus has ended by itself; the node's log says why".to_owned();
-                tracing::error!(cell = %self.id, %message, "the replica of this cell has halted");
-                Halted { term, index, message }
-            });
-        }
+            let message = format!("the consensus of {} has ended by itself; the node's log says why", self.id);
+            let new = q.halted.is_none().then(|| message.clone());
+            q.halted.get_or_insert(Halted { term, index, message });
+            new
+        };
         self.stopped();
+        reason
     }
 
     /// What this replica has applied, perhaps a little behind the leader.

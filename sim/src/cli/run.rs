@@ -88,7 +88,13 @@ struct VirtualTime;
 impl tracing_subscriber::fmt::time::FormatTime for VirtualTime {
     fn format_time(&self, w: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
         let (us, node) = watch::with(|watch| (watch.now_us.get(), watch.node.get())).unwrap_or_default();
-        write!(w, "{:>3}.{:06} {}", us / 1_000_000, us % 1_000_000, node.map(|node| node.to_string()).unwrap_or_default())
+        write!(
+            w,
+            "{:>3}.{:06} {}",
+            us / 1_000_000,
+            us % 1_000_000,
+            node.map(|node| node.to_string()).unwrap_or_default()
+        )
     }
 }
 
