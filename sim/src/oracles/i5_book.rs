@@ -58,6 +58,16 @@ impl Pitches {
         self.pitches.get(&market)
     }
 
+    /// Whether that is all known.
+    fn is_written(&self, order: &OrderView) -> bool {
+        let bet = self.pitches.get(&order.market).and_then(|pitch| pitch.bets.get(&order.order));
+        bet.is_some_and(|bet| {
+            let value = order.voided.is_positive() || bet.value == order.matched_value;
+            let now = (matched(order), order.remaining.0, order.cancelled.0, order.lapsed.0);
+            value && (bet.matched, bet.remaining, bet.cancelled, bet.lapsed) == now
+        })
+    }
+
     /// How many orders a cell has that may still count.
     pub fn orders(&self, cell: CellId) -> u64 {
         let here = self.pitches.iter().filter(|(market, _)| market.cell() == Some(cell.0));
@@ -84,6 +94,8 @@ impl Pitches {
         }
         for effect in facts.entry.effects {
             match effect {
+                // A change of persistence tells of an order, and of no change in the market.
+                Effect::Order { order, .. } if self.is_written(order) => {}
                 Effect::Order { account, order } => {
                     steps.entry(order.market).or_default().orders.push((*account, order));
                 }
