@@ -108,7 +108,13 @@ pub(super) async fn watch<M: Machine>(host: Weak<Host<M>>) {
                 ms,
                 "this node's clock is ahead of the others': it hands over what it leads and proposes nothing until the clock is right; set it by NTP"
             ),
-            None if was_ahead => tracing::info!("this node's clock is right again"),
+            None if was_ahead => {
+                tracing::info!("this node's clock is right again");
+                // What was put off meanwhile is begun now: nothing else may ever ask for it.
+                for cell in host.groups.keys() {
+                    host.turn.mark_cell(*cell);
+                }
+            }
             _ => {}
         }
         was_ahead = ahead.is_some();

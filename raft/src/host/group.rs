@@ -377,8 +377,9 @@ impl<M: Machine> Group<M> {
             }
         }
         if q.leading.ready {
-            self.turn.set_alarm_by(Alarm::Acks(self.id), self.idle_ack);
             // A leader that has lost touch with its quorum rejects at once, and would be asked at once again.
+            let again = if q.waiting.is_empty() { self.idle_ack } else { REJECTED_WAIT };
+            self.turn.set_alarm_by(Alarm::Acks(self.id), again);
             self.arm(&mut q, REJECTED_WAIT);
         }
         drop(q);
@@ -542,7 +543,8 @@ impl<M: Machine> Watcher<M> for Group<M> {
                 {
                     self.turn.round_took(round.began.elapsed());
                     q.ticking &= !round.ticks;
-                    if !q.waiting.is_empty() {
+                    // What became due while the round was under way is not due again.
+                    if !q.waiting.is_empty() || q.acks_due {
                         self.turn.mark_cell(self.id);
                     }
                     answers = Some((round.waiters, applied.outcomes));

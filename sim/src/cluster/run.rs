@@ -572,7 +572,13 @@ impl Run {
                     ));
                 }
                 if let Some((to, waiting)) = status.outbox.iter().next() {
-                    return Some(format!("{waiting} messages of {cell} to {to} are not acknowledged"));
+                    let (sent, taken) = self.watch.books(|books| {
+                        let sent = books.replica(cell).streams().get(to).map_or(0, |stream| stream.1);
+                        (sent, books.replica(*to).acknowledgement(cell).through)
+                    });
+                    return Some(format!(
+                        "{waiting} messages of {cell} to {to} are not acknowledged ({sent} sent, {taken} taken in)"
+                    ));
                 }
             }
         }
