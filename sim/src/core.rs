@@ -9,7 +9,7 @@ mod clients;
 mod operator;
 mod world;
 
-use std::{collections::VecDeque, panic::AssertUnwindSafe};
+use std::{collections::VecDeque, panic::AssertUnwindSafe, rc::Rc};
 
 use stakehold_actors::domain::{
     cell::Cell,
@@ -19,6 +19,7 @@ use stakehold_actors::domain::{
 use stakehold_raft::{
     CellId, Cells,
     ids::kind,
+    points::{self, Hooks, Witness},
     replica::{Ack, Applied, Batch, Delivery, Item, Origin, Outcome},
 };
 
@@ -32,6 +33,8 @@ use crate::{
 const ACCOUNTS: usize = 8;
 const LIVE_MARKETS: usize = 6;
 const REMEMBERED: usize = 200;
+/// So often everything is carried and everything due is done, at most, until all is at rest.
+const ROUNDS: u32 = 2_000;
 
 /// Something somebody means to do. It may be lost, come late, or come twice.
 #[derive(Clone, Debug)]
@@ -59,6 +62,39 @@ pub struct Failure {
     /// How many steps were done before; at the number of steps asked for it was at rest.
     pub step: u64,
     pub violation: Violation,
+}
+
+/// Makes one known mistake, wherever it can be made.
+struct Mistake(&'static str);
+
+impl Hooks for Mistake {
+    fn mistake(&self, name: &'static str) -> bool {
+        name == self.0
+    }
+
+    fn seldom(&self, _: &'static str) -> bool {
+        false
+    }
+
+    fn reached(&self, _: &'static str) {}
+
+    fn applied(&self, _: Witness<'_>) {}
+
+    fn now_ms(&self) -> u64 {
+        0
+    }
+}
+
+/// The same episode with a known mistake in the code (see [`crate::museum`]), which this thread makes
+/// until it returns.
+///
+/// # Errors
+/// The first violation: there should be one, in some episode.
+pub fn mistaken(seed: u64, steps: u64, watch: Watch, mistake: &'static str) -> Result<Episode, Failure> {
+    points::attach(Rc::new(Mistake(mistake)));
+    let result = watched(seed, steps, watch);
+    points::detach();
+    result
 }
 
 /// Who looks at the entries of an episode.
@@ -410,9 +446,12 @@ impl Run {
     /// Carries everything until nothing is under way and nothing is due.
     fn drain(&mut self) {
         let all: Vec<CellId> = self.world.books.cells.all().collect();
-        let mut quiet = false;
+        let (mut quiet, mut rounds) = (false, 0);
         while !quiet && self.violation.is_none() {
-            quiet = true;
+            (quiet, rounds) = (true, rounds + 1);
+            if rounds > ROUNDS {
+                return self.violate(Violation::new("L1", format!("no rest after {ROUNDS} rounds without a fault")));
+            }
             for to in all.iter().copied() {
                 if self.world.due(to, self.now) {
                     quiet = false;
