@@ -11,6 +11,7 @@ compile_error!(
 );
 
 pub mod books;
+pub mod linear;
 pub mod marks;
 pub mod museum;
 pub mod oracles;
