@@ -17,6 +17,7 @@ pub mod gateway;
 pub mod harness;
 pub mod http;
 pub mod identity;
+pub mod kernel;
 pub mod logging;
 pub mod mesh;
 pub mod metrics;

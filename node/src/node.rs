@@ -7,19 +7,8 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use stakehold_actors::{
-    api::Principal,
-    domain::cell::Cell,
-    shell::{Exchange, Limits as ExchangeLimits},
-};
-use stakehold_raft::{
-    CellId, Host, HostConfig,
-    disk::RealDisk,
-    host::HostError,
-    meta::{self, Meta, MetaCommand, WithMeta},
-    placement::Member,
-    seam::World,
-};
+use stakehold_actors::shell::{Exchange, Limits as ExchangeLimits};
+use stakehold_raft::{CellId, HostConfig, disk::RealDisk, host::HostError, placement::Member, seam::World};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +19,7 @@ use crate::{
     gateway::Gateway,
     http::{self, answer::Api},
     identity::{DataDir, IdentityError, Standing, founding::Founding, founding::FoundingError},
+    kernel::{Kernel, Record},
     mesh::{Mesh, MeshConfig, MeshError},
     pki::{self, Credentials, PkiError},
     world::{NodeFate, SystemClock, SystemEntropy},
@@ -61,8 +51,7 @@ pub enum StartError {
 /// A running node.
 pub struct Node {
     config: Config,
-    host: Arc<Host<WithMeta<Cell>>>,
-    exchange: Arc<Exchange>,
+    kernel: Kernel,
     mesh: Arc<Mesh>,
     http: SocketAddr,
     stop: CancellationToken,
@@ -115,19 +104,15 @@ impl Node {
             net: mesh.clone(),
             fate: Arc::new(fate),
         };
-        let cells = founding.cells;
-        let make = move |cell| match cell {
-            CellId::META => WithMeta::Meta(Meta::default()),
-            cell => WithMeta::Cell(Cell::new(cell, cells)),
-        };
         let found = data.standing() == Standing::Founding;
-        let (host, inbound) = Host::start(world.clone(), host_config(&config, &founding, found), make).await?;
+        let (kernel, inbound) =
+            Kernel::start(world, host_config(&config, &founding, found), ExchangeLimits::default()).await?;
         mesh.start(founding.peers(config.node, &config.peers), inbound)?;
-        let exchange = Exchange::start(world, host.clone(), cells, ExchangeLimits::default());
 
         let stop = CancellationToken::new();
         let limits = http_limits(&config);
-        let api = Api::new(Arc::new(Gateway(exchange.clone())), clock, Arc::new(SystemEntropy), limits, stop.clone());
+        let api =
+            Api::new(Arc::new(Gateway(kernel.exchange.clone())), clock, Arc::new(SystemEntropy), limits, stop.clone());
         let serving = api.clone();
         let front = vec![
             tokio::spawn(async move {
@@ -137,8 +122,8 @@ impl Node {
             }),
             tokio::spawn(bridge::serve(api, mesh.accept_clients())),
         ];
-        tokio::spawn(settle(host.clone(), exchange.clone(), data, founding));
-        Ok(Self { config, host, exchange, mesh, http, stop, fate: reasons, front })
+        tokio::spawn(settle(kernel.clone(), data, founding));
+        Ok(Self { config, kernel, mesh, http, stop, fate: reasons, front })
     }
 
     /// Where it answers HTTP.
@@ -155,7 +140,7 @@ impl Node {
     }
 
     pub fn exchange(&self) -> &Arc<Exchange> {
-        &self.exchange
+        &self.kernel.exchange
     }
 
     /// Runs until `leave` resolves, then drains; or until the node may not go on.
@@ -180,63 +165,31 @@ impl Node {
     /// Hands leadership over, finishes what is in flight, takes leave.
     async fn drain(self) {
         tracing::info!(node = %self.config.node, "draining");
-        self.host.drain(self.config.drain).await;
+        self.kernel.host.drain(self.config.drain).await;
         self.stop.cancel();
         for task in self.front {
             // Front ends bound their own farewell; one that panicked has nothing left to finish.
             let _ = tokio::time::timeout(self.config.drain, task).await;
         }
-        self.host.stop().await;
+        self.kernel.host.stop().await;
         self.mesh.close().await;
         tracing::info!(node = %self.config.node, "stopped");
     }
 }
 
 /// Once the cluster stands: records what it was founded with, and that this directory is settled.
-async fn settle(host: Arc<Host<WithMeta<Cell>>>, exchange: Arc<Exchange>, mut data: DataDir, founding: Founding) {
-    let pause = || tokio::time::sleep(Duration::from_millis(50));
-    let founded = |host: &Host<WithMeta<Cell>>| {
-        host.cell(CellId::META).is_some_and(|meta| meta.read(|r| r.machine().meta().founding().is_some()))
+async fn settle(kernel: Kernel, mut data: DataDir, founding: Founding) {
+    let record = Record {
+        operator_token_hash: founding.operator_token_hash,
+        cluster: founding.cluster.to_string(),
+        members: founding.members.into_iter().map(|member| (member.id, member.zone)).collect(),
     };
-    while !founded(&host) {
-        if host.cell(CellId::META).is_some_and(|meta| meta.is_leader())
-            && let Err(error) = record_founding(&exchange, &host, &founding).await
-        {
-            tracing::warn!(%error, "the founding is not recorded yet");
-        }
-        pause().await;
-    }
-    let all_there = |host: &Host<WithMeta<Cell>>| host.cells().all(|group| group.status().applied > 0);
-    while !all_there(&host) {
-        pause().await;
-    }
+    kernel.settle(&record).await;
     if data.standing() != Standing::Member
         && let Err(error) = data.settled()
     {
         tracing::error!(%error, "the data directory could not be marked as settled");
     }
-}
-
-async fn record_founding(
-    exchange: &Arc<Exchange>,
-    host: &Host<WithMeta<Cell>>,
-    founding: &Founding,
-) -> Result<(), String> {
-    let hash = blake3::Hash::from_hex(&founding.operator_token_hash)
-        .map_err(|error| format!("the operator's token hash in the founding record is not one: {error}"))?;
-    exchange.create_token(Principal::Operator, *hash.as_bytes()).await.map_err(|error| error.to_string())?;
-    let members = founding
-        .members
-        .iter()
-        .map(|member| (member.id, meta::Member { incarnation: 0, zone: member.zone.clone(), weight: 100 }))
-        .collect();
-    let record = meta::Founding {
-        cluster: founding.cluster.to_string(),
-        cells: founding.cells,
-        members,
-        placement: host.placement().clone(),
-    };
-    exchange.change_meta(MetaCommand::Found(record)).await.map(|_| ()).map_err(|error| error.to_string())
 }
 
 fn host_config(config: &Config, founding: &Founding, found: bool) -> HostConfig {

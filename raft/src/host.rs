@@ -69,7 +69,6 @@ pub struct Host<M: Machine> {
     pump: Arc<Pump<M>>,
     wal: Arc<Wal>,
     groups: BTreeMap<CellId, Arc<Group<M>>>,
-    damaged: BTreeMap<CellId, String>,
     rejoins: Arc<rejoin::Rejoins>,
     /// Leaders of cells, as other nodes named them; what a replica here knows is better.
     hints: Mutex<BTreeMap<CellId, NodeId>>,
@@ -95,8 +94,8 @@ impl<M: Machine> Host<M> {
     /// by the transport, from the same runtime.
     ///
     /// # Errors
-    /// When the settings do not fit together or the log cannot be opened. A cell that halts on a
-    /// committed entry is left out; one whose log or snapshot is damaged or gone comes back under
+    /// When the settings do not fit together, or the log or a snapshot cannot be read. A cell that halts
+    /// on a committed entry is left out; one whose log or snapshot is damaged or gone comes back under
     /// a new incarnation, empty, and asks to be taken in. Both are named in [`Host::status`].
     pub async fn start(
         world: World,
@@ -117,7 +116,6 @@ impl<M: Machine> Host<M> {
         let standings = incarnation::settle(&world, &wal, &snapshots, recovered, here, config.found).await?;
 
         let mut groups = BTreeMap::new();
-        let mut damaged = BTreeMap::new();
         let mut beginnings = BTreeMap::new();
         for (cell, standing) in standings {
             let raft_id = RaftId::new(world.node, standing.incarnation);
@@ -151,9 +149,11 @@ impl<M: Machine> Host<M> {
                 Ok(engine) => group.set_engine(engine),
                 // The group stays, without an engine, to show where it halted.
                 Err(_) if group.is_halted() => {}
+                // Damage was found before. This is a disk that cannot be read: with some of its cells only,
+                // the node would be a replica short for as long as it lives, and nobody would look.
                 Err(reason) => {
-                    damaged.insert(cell, reason);
-                    continue;
+                    wal.close().await;
+                    return Err(HostError::Cell { cell, reason });
                 }
             }
             groups.insert(cell, group);
@@ -171,7 +171,6 @@ impl<M: Machine> Host<M> {
                 pump,
                 wal,
                 groups,
-                damaged,
                 rejoins: Arc::default(),
                 hints: Mutex::default(),
                 moves: watch::Sender::new(()),
@@ -255,7 +254,6 @@ impl<M: Machine> Host<M> {
         HostStatus {
             node: self.world.node,
             cells: self.groups.iter().map(|(cell, group)| (*cell, group.status())).collect(),
-            damaged: self.damaged.clone(),
             notices: self.notices(),
             clock_ahead_ms: self.turn.clocks.ahead(),
             log: LogStatus {

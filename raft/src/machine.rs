@@ -81,10 +81,12 @@ impl<M: Machine> Out<M> {
     where
         I: Machine<Message = M::Message>,
     {
+        // What was sent before is there to be joined by what is sent now.
         let mut inner = Out::new(std::mem::take(&mut self.congested));
+        inner.messages = std::mem::take(&mut self.messages);
         let result = step(&mut inner);
         self.congested = inner.congested;
-        self.messages.append(&mut inner.messages);
+        self.messages = inner.messages;
         self.effects.extend(inner.effects.into_iter().map(wrap));
         result
     }

@@ -45,6 +45,11 @@ impl Books {
         self.replicas.get_mut(&cell).expect("a cell of this cluster").apply(batch)
     }
 
+    /// Puts another replica in the place of a cell's: one that was rebuilt.
+    pub fn replace(&mut self, cell: CellId, replica: Replica<Cell>) {
+        self.replicas.insert(cell, replica);
+    }
+
     pub fn replica(&self, id: CellId) -> &Replica<Cell> {
         &self.replicas[&id]
     }

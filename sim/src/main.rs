@@ -1,1 +1,5 @@
-fn main() {}
+//! The simulator's command line.
+
+fn main() -> std::process::ExitCode {
+    stakehold_sim::cli::main()
+}

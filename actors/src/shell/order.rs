@@ -111,6 +111,10 @@ impl Run {
     }
 
     async fn decide(&mut self, desk: &Desk, exchange: &Arc<Exchange>) -> Result<Result<OrderView, Refusal>, Failure> {
+        // A verdict stands: whoever asks for it again does not serve the bet delay again.
+        if let Needed::Verdict(outcome) = desk.read(|cell| cell.needed(&self.instruction)) {
+            return Ok(outcome);
+        }
         if !self.delay.is_zero() && !mistake!("order.bet_delay_skipped") {
             // Nothing is promised meanwhile: no money moves before the delay is over.
             tokio::time::sleep(self.delay).await;

@@ -102,7 +102,7 @@ impl Exchange {
             .collect();
         let leads = cells.iter().filter(|cell| cell.leader == Some(self.world.node.0)).count() as u32;
         // One sentence is enough to send someone to the node's log, which has them all.
-        let told = status.damaged.iter().chain(&status.notices).next();
+        let told = status.notices.iter().next();
         let full = "the log's disk is full: make room, and bets are taken again; reads, cancels and settlement go on";
         let note = match (status.clock_ahead_ms, told) {
             (Some(ms), _) => {

@@ -43,22 +43,31 @@ impl TryRng for NodeRng {
     }
 }
 
-/// A sleep, or for anything below what tokio's timer can measure, one turn of the scheduler:
-/// openraft gathers flush notifications for a microsecond, which must not become a millisecond.
+/// A sleep; or for the microsecond in which openraft gathers flush notifications, which must not become
+/// a timer's millisecond, one turn of the scheduler.
+///
+/// What must hold: nothing but that wakes early. openraft's ticks are on a grid; one that came before
+/// its line would be followed by another for the same line, at once.
 pub(crate) enum Sleep {
-    Turn(bool),
+    Turn { asked: tokio::time::Instant, deadline: tokio::time::Instant, turned: bool },
     Timer(Pin<Box<tokio::time::Sleep>>),
 }
 
-const TIMER_RESOLUTION: Duration = Duration::from_micros(500);
+const GATHERING: Duration = Duration::from_micros(1);
 
 impl Sleep {
     fn until(deadline: tokio::time::Instant) -> Self {
-        if deadline.saturating_duration_since(tokio::time::Instant::now()) < TIMER_RESOLUTION {
-            Sleep::Turn(false)
+        let asked = tokio::time::Instant::now();
+        if deadline.saturating_duration_since(asked) <= GATHERING {
+            Sleep::Turn { asked, deadline, turned: false }
         } else {
             Sleep::Timer(Box::pin(tokio::time::sleep_until(deadline)))
         }
+    }
+
+    fn during(duration: Duration) -> Self {
+        let now = tokio::time::Instant::now();
+        Self::until(if duration <= GATHERING { now } else { now + duration })
     }
 }
 
@@ -66,13 +75,22 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> task::Poll<()> {
-        match &mut *self {
-            Sleep::Turn(true) => task::Poll::Ready(()),
-            Sleep::Turn(turned) => {
-                *turned = true;
-                cx.waker().wake_by_ref();
-                task::Poll::Pending
+        if let Sleep::Turn { asked, deadline, turned } = *self {
+            let now = tokio::time::Instant::now();
+            let whole = deadline.saturating_duration_since(asked) == GATHERING;
+            if turned && (now >= deadline || whole) {
+                return task::Poll::Ready(());
             }
+            if !turned || now > asked {
+                *self = Sleep::Turn { asked, deadline, turned: true };
+                cx.waker().wake_by_ref();
+                return task::Poll::Pending;
+            }
+            // Virtual time, which does not pass while anybody is awake.
+            *self = Sleep::Timer(Box::pin(tokio::time::sleep_until(deadline)));
+        }
+        match &mut *self {
+            Sleep::Turn { .. } => task::Poll::Pending,
             Sleep::Timer(sleep) => sleep.as_mut().poll(cx),
         }
     }
@@ -111,7 +129,7 @@ impl AsyncRuntime for SeededRuntime {
     }
 
     fn sleep(duration: Duration) -> Self::Sleep {
-        Sleep::until(tokio::time::Instant::now() + duration)
+        Sleep::during(duration)
     }
 
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {

@@ -101,6 +101,18 @@ impl<M: Machine> Applier<M> {
         Self { cell, replica, shared, watcher, snapshots }
     }
 
+    /// Writes a snapshot that a peer has sent into the store.
+    async fn keep(&self, meta: &SnapshotMeta, data: &Bytes) -> Result<(), SnapshotError> {
+        let mut writer = self.snapshots.begin(self.cell.0, stored(meta)).await?;
+        for chunk in chunks_of(data) {
+            if let Err(error) = writer.push(chunk).await {
+                writer.abandon().await?;
+                return Err(error);
+            }
+        }
+        writer.finish().await.map(|_| ())
+    }
+
     /// One entry; an error message halts the replica.
     fn apply_one(&self, id: LogId, payload: EntryPayload<Payload, RaftId, openraft::EmptyNode>) -> Result<(), String> {
         let mut state = self.shared.lock();
@@ -142,6 +154,18 @@ impl<M: Machine> Applier<M> {
         });
         self.watcher.applied(id.into(), applied, next);
         Ok(())
+    }
+}
+
+/// Returns when it is worth another try.
+async fn await_room(error: SnapshotError) -> Result<(), io::Error> {
+    match error {
+        SnapshotError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+            reached!("snapshot.disk_full");
+            tokio::time::sleep(FULL_RETRY).await;
+            Ok(())
+        }
+        error => Err(io::Error::other(error)),
     }
 }
 
@@ -209,11 +233,10 @@ impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: Bytes) -> Result<(), io::Error> {
         let restored = self.shared.read(|replica| replica.restore(&data)).map_err(io::Error::other)?;
-        let mut writer = self.snapshots.begin(self.cell.0, stored(meta)).await.map_err(io::Error::other)?;
-        for chunk in chunks_of(&data) {
-            writer.push(chunk).await.map_err(io::Error::other)?;
+        // An error here would end the group. A full disk only means that it lags meanwhile.
+        while let Err(error) = self.keep(meta, &data).await {
+            await_room(error).await?;
         }
-        writer.finish().await.map_err(io::Error::other)?;
         {
             let mut state = self.shared.lock();
             state.replica = restored;
@@ -290,13 +313,7 @@ impl<M: Machine> RaftSnapshotBuilder<Types> for Builder<M> {
         let frozen = self.frozen.take().ok_or_else(|| io::Error::other("a halted replica has no snapshot"))?;
         // An error here would end the group. A full disk only means that the log grows meanwhile.
         while let Err(error) = self.save(&frozen).await {
-            match error {
-                SnapshotError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                    reached!("snapshot.disk_full");
-                    tokio::time::sleep(FULL_RETRY).await;
-                }
-                error => return Err(io::Error::other(error)),
-            }
+            await_room(error).await?;
         }
         // What it was made for is in the store; openraft asks there for the bytes when a peer needs them.
         Ok(Snapshot { meta: self.meta.clone(), snapshot: Bytes::new() })

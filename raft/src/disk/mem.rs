@@ -28,6 +28,11 @@ pub struct Faults {
     pub fail_write: Option<u64>,
     /// The sync with this number fails.
     pub fail_sync: Option<u64>,
+    /// The read with this number fails.
+    pub fail_read: Option<u64>,
+    /// The write with this number lands elsewhere in its file: what was there is gone, and what was to
+    /// be written is not where it should be.
+    pub misdirect: Option<u64>,
     /// Bytes that all files together may have; more is `StorageFull`.
     pub capacity: Option<u64>,
     /// A write takes between these.
@@ -133,6 +138,11 @@ impl MemDisk {
         self.inner().files.get(name).map(|file| file.data.clone())
     }
 
+    /// Bytes of all files together.
+    pub fn used(&self) -> u64 {
+        self.inner().files.values().map(|file| file.data.len() as u64).sum()
+    }
+
     /// Names of all files, sorted.
     pub fn names(&self) -> Vec<String> {
         self.inner().files.keys().cloned().collect()
@@ -211,6 +221,11 @@ impl Inner {
         let failing = counted_down(&mut self.faults.fail_write);
         let there = self.files.get(name).ok_or_else(|| missing(name))?.data.len();
         self.room_for((offset + data.len()).saturating_sub(there))?;
+        let offset = if counted_down(&mut self.faults.misdirect) && there > data.len() {
+            next(&mut self.random) as usize % (there - data.len()) / SECTOR * SECTOR
+        } else {
+            offset
+        };
         let keep = if failing { next(&mut self.random) as usize % (data.len() + 1) } else { data.len() };
         if let Some(file) = self.files.get_mut(name) {
             file.write(offset, &data[..keep]);
@@ -290,6 +305,9 @@ impl Disk for MemDisk {
     }
 
     fn read(&self, name: &str, offset: u64, len: u64) -> BoxFuture<'static, io::Result<Vec<u8>>> {
+        if self.living().is_ok_and(|mut inner| counted_down(&mut inner.faults.fail_read)) {
+            return Box::pin(async { Err(io::Error::other("injected: the read failed")) });
+        }
         self.look(name, |file| {
             let from = (offset as usize).min(file.data.len());
             let to = from.saturating_add(len as usize).min(file.data.len());

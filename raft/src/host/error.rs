@@ -11,6 +11,8 @@ pub enum HostError {
     Log(String),
     #[error("the snapshots in the data directory cannot be opened: {0}")]
     Snapshots(String),
+    #[error("cell {cell} cannot be started from the data directory: {reason}")]
+    Cell { cell: CellId, reason: String },
     #[error("the replication settings do not fit together: {0}")]
     Config(String),
 }

@@ -39,6 +39,8 @@ use crate::{
 };
 use view::Readers;
 
+/// After a rejected round, a deadline that is due is tried again no earlier than this.
+const REJECTED_WAIT: Duration = Duration::from_millis(20);
 /// How long a round is put off when a simulation asks for it.
 const DELAY: Duration = Duration::from_millis(3);
 /// Bytes of most items in a batch: growing the buffer costs more than asking for a little too much.
@@ -376,7 +378,8 @@ impl<M: Machine> Group<M> {
         }
         if q.leading.ready {
             self.turn.set_alarm_by(Alarm::Acks(self.id), self.idle_ack);
-            self.arm(&mut q);
+            // A leader that has lost touch with its quorum rejects at once, and would be asked at once again.
+            self.arm(&mut q, REJECTED_WAIT);
         }
         drop(q);
         for waiter in round.waiters {
@@ -384,14 +387,14 @@ impl<M: Machine> Group<M> {
         }
     }
 
-    /// Sets the alarm for the machine's next deadline, on the leader.
-    fn arm(&self, q: &mut Queue<M>) {
+    /// Sets the alarm for the machine's next deadline, on the leader, no earlier than after `least`.
+    fn arm(&self, q: &mut Queue<M>, least: Duration) {
         if !q.leading.ready || q.ticking || mistake!("lead.never_ticks") {
             return;
         }
         let at = q.next_deadline.map(|due| {
             let wait = due.saturating_sub(self.turn.clock.now_ms());
-            Instant::now() + Duration::from_millis(wait)
+            Instant::now() + Duration::from_millis(wait).max(least)
         });
         self.turn.set_alarm(Alarm::Deadline(self.id), at);
     }
@@ -436,7 +439,7 @@ impl<M: Machine> Group<M> {
         }
         q.leading.ready = true;
         self.leadership.send_replace(Leadership { leading: true, term });
-        self.arm(q);
+        self.arm(q, Duration::ZERO);
         let to: Vec<CellId> = self.shared.read(|replica| replica.outbox_depths().map(|(to, ..)| to).collect());
         self.turn.mark_streams(self.id, to);
     }
@@ -447,18 +450,19 @@ impl<M: Machine> Group<M> {
         self.lead_changed(Lead { term, leader: None, here: false });
     }
 
-    /// openraft has stopped the group, and nobody asked it to: this replica goes no further.
-    pub(crate) fn died(&self) {
-        {
+    /// openraft has stopped the group, and nobody asked it to. The reason, unless it is known already
+    /// that this replica goes no further.
+    pub(crate) fn died(&self) -> Option<String> {
+        let reason = {
             let mut q = self.queue();
             let At { term, index } = q.applied;
-            q.halted.get_or_insert_with(|| {
-                let message = "its consensus has ended by itself; the node's log says why".to_owned();
-                tracing::error!(cell = %self.id, %message, "the replica of this cell has halted");
-                Halted { term, index, message }
-            });
-        }
+            let message = format!("the consensus of {} has ended by itself; the node's log says why", self.id);
+            let new = q.halted.is_none().then(|| message.clone());
+            q.halted.get_or_insert(Halted { term, index, message });
+            new
+        };
         self.stopped();
+        reason
     }
 
     /// What this replica has applied, perhaps a little behind the leader.
@@ -544,7 +548,7 @@ impl<M: Machine> Watcher<M> for Group<M> {
                     answers = Some((round.waiters, applied.outcomes));
                 }
             }
-            self.arm(&mut q);
+            self.arm(&mut q, Duration::ZERO);
             if !q.leading.ready {
                 sent_to.clear();
             }

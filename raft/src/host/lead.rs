@@ -73,8 +73,12 @@ async fn follow<M: Machine>(host: Weak<Host<M>>, group: Arc<Group<M>>) {
             }
         })
         .await;
-    // Whoever stops the host has ended this task before.
-    group.died();
+    // Whoever stops the host has ended this task before. What ends a group is its disk: the node must
+    // not go on with the others and be a replica short; started again, it is whole again or says why.
+    if let (Some(reason), Some(host)) = (group.died(), host.upgrade()) {
+        tracing::error!(cell = %group.id(), %reason, "this node ends");
+        host.world.fate.end(&reason);
+    }
 }
 
 /// The preferred leader founds a group at once; the others only if nobody has after a while.

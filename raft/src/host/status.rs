@@ -13,8 +13,6 @@ use crate::{
 pub struct HostStatus {
     pub node: NodeId,
     pub cells: BTreeMap<CellId, CellStatus>,
-    /// Cells whose replica here could not be started, with what was found: it takes no part.
-    pub damaged: BTreeMap<CellId, String>,
     /// What else an operator should know of a cell, in a sentence: its replica here lost its data
     /// and is being rebuilt, or so many others did that there is no quorum.
     pub notices: BTreeMap<CellId, String>,

@@ -1,4 +1,4 @@
-//! What can be seen of one cell alone; what happens between cells is in `tests/interleaving`.
+//! What can be seen of one cell alone; what happens between cells is in `tests/examples`, and in the simulator.
 
 use std::collections::BTreeSet;
 

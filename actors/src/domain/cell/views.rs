@@ -8,6 +8,7 @@ use crate::{
         market::{Market, ReplaceRequest},
         references::{Key, Known},
         types::{AccountId, EventId, MarketId, Minor, OrderId, OrderView, Refusal},
+        wallet::Wallet,
     },
 };
 
@@ -28,13 +29,23 @@ impl Cell {
         self.wallets.get(account).map(|wallet| wallet.view(account))
     }
 
-    /// The newest lines first; see [`Wallet::statement`](crate::domain::wallet::Wallet::statement).
+    /// The wallet as it stands, not copied.
+    pub fn wallet(&self, account: AccountId) -> Option<&Wallet> {
+        self.wallets.get(account)
+    }
+
+    /// The newest lines first; see [`Wallet::statement`].
     pub fn statement(&self, account: AccountId, before: Option<u64>, limit: usize) -> Option<Vec<StatementLine>> {
         self.wallets.get(account).map(|wallet| wallet.statement(before, limit))
     }
 
     pub fn accounts(&self) -> impl Iterator<Item = AccountId> + '_ {
         self.wallets.iter().map(|(account, _)| account)
+    }
+
+    /// How many accounts a settlement pays out at once.
+    pub fn accounts_per_step(&self) -> u32 {
+        self.head.accounts_per_step
     }
 
     /// How many wallets, markets and remembered references the cell holds.

@@ -9,16 +9,16 @@ use stakehold_actors::{
 };
 use stakehold_raft::{CellId, ids::kind};
 
-use super::{Episode, Intent, LIVE_MARKETS};
+use super::{Intent, LIVE_MARKETS, Run};
 
-impl Episode {
+impl Run {
     pub(super) fn live(&mut self) {
         if self.markets.len() < LIVE_MARKETS && self.rng.percent(60) {
             return self.create();
         }
         let market = self.market();
         let cell = CellId(market.cell().unwrap());
-        let status = self.world.cell(cell).market(market).map(|market| market.status());
+        let status = self.world.books.cell(cell).market(market).map(|market| market.status());
         let command = match (status, self.rng.below(10)) {
             (Some(MarketStatus::Open), 0..4) => Command::Suspend { market },
             (_, 4) => Command::TurnInPlay { market, bet_delay_s: 1 },
@@ -30,9 +30,33 @@ impl Episode {
         }
     }
 
+    /// What may come between the bets that share an entry with it.
+    pub(super) fn interruption(&mut self, cell: CellId) -> Option<Command> {
+        let market = self.market();
+        let account = self.account();
+        if market.cell() != Some(cell.0) {
+            return Some(Command::CancelEverywhere { account });
+        }
+        let view = self.world.books.cell(cell).market_view(market);
+        let reference = self.reference();
+        Some(match self.rng.below(30) {
+            0..10 => Command::Suspend { market },
+            10..20 => Command::Open { market },
+            20..24 => Command::CancelAll { account, market },
+            24 | 25 => Command::TurnInPlay { market, bet_delay_s: 1 },
+            26 => {
+                let factor = [2_000, 20_000, 99_999][self.rng.below(3) as usize];
+                Command::RemoveRunner { market, runner: RunnerId(1 + self.rng.below(4)), factor, reference }
+            }
+            27 => Command::Settle { market, result: self.result(&view?), reference },
+            28 => Command::Resettle { market, result: self.result(&view?), reference },
+            _ => Command::Finalise { market },
+        })
+    }
+
     pub(super) fn create(&mut self) {
-        let event = *self.rng.pick(&self.events).unwrap();
-        let cell = self.world.cells.cell_of(kind::EVENT, event.0);
+        let event = *self.rng.pick(&self.events);
+        let cell = self.world.books.cells.cell_of(kind::EVENT, event.0);
         let runners = 2 + self.rng.below(3);
         let mut cap = |chance, low, high| self.rng.percent(chance).then(|| Minor(self.rng.between(low, high)));
         let (market_cap, event_cap) = (cap(20, 100, 1500), cap(30, 100, 2000));
@@ -72,7 +96,7 @@ impl Episode {
     pub(super) fn settle(&mut self) {
         let (market, reference) = (self.market(), self.reference());
         let cell = CellId(market.cell().unwrap());
-        let Some(state) = self.world.cell(cell).market(market) else { return };
+        let Some(state) = self.world.books.cell(cell).market(market) else { return };
         let (version, settling) = (state.settlement(), state.settling());
         let view = state.view();
         let result = self.result(&view);
@@ -82,9 +106,7 @@ impl Episode {
                 self.call(cell, Command::Settle { market, result, reference });
             }
             0..=1 if !settling => {
-                if self.propose(cell, Command::Finalise { market }) == Verdict::Done {
-                    self.markets.retain(|live| *live != market);
-                }
+                self.propose(cell, Command::Finalise { market });
             }
             _ => {
                 self.call(cell, Command::Resettle { market, result, reference });

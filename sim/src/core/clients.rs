@@ -12,9 +12,9 @@ use stakehold_actors::{
 };
 use stakehold_raft::CellId;
 
-use super::{Episode, Intent, REMEMBERED};
+use super::{Intent, REMEMBERED, Run};
 
-impl Episode {
+impl Run {
     /// The actor hears that an instruction is short, if it is still alive.
     pub(super) fn fund_more(&mut self, key: &OrderKey, short: Minor, attempt: u8) {
         let known = self.instructions.iter().rev().find(|(instruction, _)| instruction.key() == *key);
@@ -32,18 +32,16 @@ impl Episode {
 
     pub(super) fn admission(&mut self, instruction: &Instruction, good_until: u64) -> Option<Admission> {
         let market = instruction.market();
-        let cell = CellId(market.cell().filter(|cell| *cell < self.world.cells.count())?);
+        let cell = CellId(market.cell().filter(|cell| *cell < self.world.books.cells.count())?);
         let unknown = Admission { epoch: 1, cancel_epoch: 0, good_until };
         let account = instruction.account();
-        let admission = self.world.cell(cell).admission(account, market, good_until).unwrap_or(unknown);
-        self.model.sent(instruction.key(), admission);
-        Some(admission)
+        Some(self.world.books.cell(cell).admission(account, market, good_until).unwrap_or(unknown))
     }
 
     /// One of the things that are meant happens, is lost, or happens and will happen again.
     pub(super) fn act(&mut self) {
         if self.intents.is_empty() {
-            return;
+            return self.order();
         }
         let which = self.rng.below(self.intents.len().min(8) as u64) as usize;
         let intent = self.intents.remove(which).unwrap();
@@ -63,11 +61,11 @@ impl Episode {
 
     /// What a market actor does with an order.
     pub(super) fn attempt(&mut self, instruction: Instruction) {
-        let known = self.instructions.iter().find(|(known, _)| *known == instruction);
+        let known = self.instructions.iter().rev().find(|(known, _)| *known == instruction);
         let good_until = known.map_or(self.now + 5_000, |(_, good_until)| *good_until);
         let Some(admission) = self.admission(&instruction, good_until) else { return };
         let cell = CellId(instruction.market().cell().unwrap());
-        let needed = self.world.cell(cell).needed(&instruction);
+        let needed = self.world.books.cell(cell).needed(&instruction);
         match needed {
             Needed::Funds(amount) if amount > Minor::ZERO => {
                 // Sometimes the actor knew too little, and not enough comes.
@@ -81,14 +79,34 @@ impl Episode {
                 if self.rng.percent(20) {
                     return self.intents.push_back(Intent::Propose(cell, execute));
                 }
-                match self.propose(cell, execute) {
-                    Verdict::Accepted(_) if matches!(instruction, Instruction::Replace(_)) => {
-                        self.model.counts.count("replaced", 1);
-                    }
-                    Verdict::NeedsFunds(amount) => self.fund(instruction, good_until, amount, 1),
-                    Verdict::Pending { short, attempt } => self.fund(instruction, good_until, short, attempt + 1),
-                    _ => {}
-                }
+                self.propose(cell, execute);
+            }
+        }
+    }
+
+    /// The actor has the answer, and does what it asks for.
+    pub(super) fn executed(&mut self, instruction: &Instruction, good_until: u64, verdict: &Verdict) {
+        match verdict {
+            Verdict::Accepted(_) if matches!(instruction, Instruction::Replace(_)) => self.count("replaced"),
+            Verdict::NeedsFunds(amount) => self.fund(instruction.clone(), good_until, *amount, 1),
+            Verdict::Pending { short, attempt } => self.fund(instruction.clone(), good_until, *short, attempt + 1),
+            _ => {}
+        }
+    }
+
+    /// Something that somebody means to tell this cell.
+    pub(super) fn meant_for(&mut self, cell: CellId) -> Option<Command> {
+        let for_it = |intent: &Intent| match intent {
+            Intent::Try(instruction) => instruction.market().cell() == Some(cell.0),
+            Intent::Propose(to, _) => *to == cell,
+        };
+        let at = self.intents.iter().position(for_it)?;
+        match self.intents.remove(at)? {
+            Intent::Propose(_, command) => Some(command),
+            Intent::Try(instruction) => {
+                let good_until = self.now + 5_000;
+                let admission = self.admission(&instruction, good_until)?;
+                Some(Command::Execute { instruction, admission })
             }
         }
     }
@@ -99,22 +117,35 @@ impl Episode {
     }
 
     pub(super) fn account(&mut self) -> AccountId {
-        *self.rng.pick(&self.accounts).unwrap()
+        *self.rng.pick(&self.accounts)
     }
 
     pub(super) fn market(&mut self) -> MarketId {
-        match self.rng.pick(&self.markets) {
-            Some(market) if !self.rng.percent(1) => *market,
-            _ => MarketId::new(0, 999),
+        if self.markets.is_empty() || self.rng.percent(1) {
+            return MarketId::new(0, 999);
         }
+        *self.rng.pick(&self.markets)
     }
 
     /// Mostly one that is open.
     pub(super) fn open_market(&mut self) -> MarketId {
-        let market = self.market();
-        let cell = self.world.cell(CellId(market.cell().unwrap()));
-        let open = cell.market(market).is_some_and(|market| market.status() == MarketStatus::Open);
-        if open || self.rng.percent(20) { market } else { self.market() }
+        for _ in 0..3 {
+            let market = self.market();
+            let cell = self.world.books.cell(CellId(market.cell().unwrap()));
+            if cell.market(market).is_some_and(|market| market.status() == MarketStatus::Open) {
+                return market;
+            }
+        }
+        self.market()
+    }
+
+    /// Mostly one that was not removed, and mostly one of the first two.
+    fn runner(&mut self, market: MarketId) -> RunnerId {
+        let any = RunnerId(1 + self.rng.below(4));
+        let view = market.cell().and_then(|cell| self.world.books.cell(CellId(cell)).market_view(market));
+        let live = view.into_iter().flat_map(|view| view.runners).filter(|r| r.removed.is_none()).map(|r| r.runner);
+        let live: Vec<RunnerId> = live.take(if self.rng.percent(90) { 2 } else { 4 }).collect();
+        if live.is_empty() || self.rng.percent(5) { any } else { *self.rng.pick(&live) }
     }
 
     pub(super) fn remember(&mut self, instruction: Instruction) {
@@ -146,9 +177,9 @@ impl Episode {
         let request = OrderRequest {
             account,
             market,
-            runner: RunnerId(1 + if self.rng.percent(95) { self.rng.below(2) } else { self.rng.below(4) }),
+            runner: self.runner(market),
             side: if self.rng.percent(50) { Side::Back } else { Side::Lay },
-            price: *self.rng.pick(&PRICES).unwrap(),
+            price: *self.rng.pick(&PRICES),
             size: Minor(size),
             persistence: if self.rng.percent(50) { Persistence::Lapse } else { Persistence::Persist },
             fill_or_kill,
@@ -162,9 +193,9 @@ impl Episode {
 
     pub(super) fn own_order(&mut self, account: AccountId, market: MarketId) -> Option<OrderId> {
         let cell = CellId(market.cell()?);
-        let orders = self.world.cell(cell).orders_of(account, Some(market));
+        let orders = self.world.books.cell(cell).orders_of(account, Some(market));
         let open: Vec<_> = orders.into_iter().filter(|order| order.remaining.is_positive()).collect();
-        self.rng.pick(&open).map(|order| order.order)
+        if open.is_empty() { None } else { Some(self.rng.pick(&open).order) }
     }
 
     pub(super) fn replace(&mut self, account: AccountId, market: MarketId, reference: Reference) {
@@ -222,7 +253,7 @@ impl Episode {
             5..7 => Command::Withdraw { account, amount: Minor(self.rng.between(1, 900)), reference },
             // All there is: a corrected result will find nothing.
             7..9 => {
-                let wallet = self.world.cell(cell).account_view(account).unwrap();
+                let wallet = self.world.books.cell(cell).account_view(account).unwrap();
                 Command::Withdraw { account, amount: wallet.available, reference }
             }
             _ if self.rng.percent(40) => {

@@ -1,4 +1,7 @@
-//! The worked examples of the exchange rules in which money moves between cells, end to end.
+//! The worked examples of the exchange rules in which money moves between cells, end to end: pure cells
+//! with an ideal log each. Whatever may come in between is in the simulator's core level.
+
+mod world;
 
 use stakehold_actors::{
     api::WhichOrder,
@@ -13,7 +16,7 @@ use stakehold_actors::{
 };
 use stakehold_raft::{CellId, Machine, ids::kind};
 
-use crate::{checks::total, world::World};
+use crate::world::{World, total};
 
 /// Two cells: wallets in the first, a market of three runners in the second.
 struct Two {

@@ -1,0 +1,96 @@
+//! The command line: what a developer at a terminal does with a simulation. What each command prints is
+//! here; what it does is in the modules it calls.
+
+mod meta;
+mod run;
+mod swarm;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{cluster::run::Outcome, oracles::Violation};
+
+/// Nothing went wrong.
+pub const OK: u8 = 0;
+/// What was asked for cannot be meant.
+pub const USAGE: u8 = 2;
+/// Something that must never be, was.
+pub const SAFETY: u8 = 10;
+/// Something that must come about did not.
+pub const LIVENESS: u8 = 11;
+/// The code panicked.
+pub const CRASH: u8 = 12;
+/// The same plan did not give the same trace.
+pub const NONDETERMINISM: u8 = 13;
+
+/// Runs whole clusters of the real node code under every fault, deterministically.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sim",
+    version,
+    about,
+    after_help = "Exit codes: 0 nothing went wrong, 2 usage, 10 safety, 11 liveness, 12 crash, 13 not deterministic.\n\n\
+                  Start with:  sim run --seed 1\n                sim swarm --minutes 1"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the plan of one seed.
+    Run(run::RunArgs),
+    /// Run a plan from a file.
+    Replay(run::ReplayArgs),
+    /// Run many seeds, on all cores.
+    Swarm(swarm::SwarmArgs),
+    /// Prove that the same seed gives the same trace in another process, and another seed another.
+    Meta(meta::MetaArgs),
+}
+
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Replay(args) => run::replay(&args),
+        Command::Swarm(args) => swarm::swarm(&args),
+        Command::Meta(args) => meta::meta(&args),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+/// What a violation means for whoever started the program.
+fn code_of(violation: Option<&Violation>) -> u8 {
+    match violation.map(|violation| violation.oracle) {
+        None => OK,
+        Some("L1") => LIVENESS,
+        Some("Crash") => CRASH,
+        Some(_) => SAFETY,
+    }
+}
+
+/// A run's numbers on one line.
+fn summary(outcome: &Outcome) -> String {
+    format!(
+        "{:.1} virtual s, {} events, {} entries, {} calls ({} attempts), {} bets accepted, {} funded across cells, {} \
+         faults, {} lives, {} marks, trace {:016x}",
+        outcome.at as f64 / 1e6,
+        outcome.events,
+        outcome.seen.entries,
+        outcome.counts.answered,
+        outcome.counts.attempts,
+        outcome.accepted,
+        outcome.seen.funded_across,
+        outcome.faults,
+        outcome.lives,
+        outcome.seen.marks.len(),
+        outcome.digest,
+    )
+}

@@ -1,0 +1,211 @@
+//! `sim run` and `sim replay`: one plan, from a seed or from a file.
+
+use std::{fs, io::BufWriter, path::PathBuf, time::Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use super::{OK, code_of, summary};
+use crate::{
+    cluster::{
+        run::{self, Outcome},
+        watch,
+    },
+    generate::{self, KINDS, Kind, SCENARIOS, Scenario, Wish},
+    plan::Plan,
+    trace::Trace,
+};
+
+/// What a plan is made from.
+#[derive(Debug, Args, Clone)]
+pub struct What {
+    /// What kind of day it is.
+    #[arg(long, default_value = "swarm", value_parser = scenario_names())]
+    pub scenario: String,
+    /// Nodes of the cluster, 3 to 7; the scenario decides if it is left out.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(3..=7))]
+    pub nodes: Option<u16>,
+    /// Cells, a power of two up to 64.
+    #[arg(long)]
+    pub cells: Option<u16>,
+    /// Clients.
+    #[arg(long)]
+    pub clients: Option<u16>,
+    /// Client calls in a virtual second.
+    #[arg(long)]
+    pub rate: Option<u64>,
+    /// When faults stop and everything must come to rest, in virtual seconds.
+    #[arg(long)]
+    pub until: Option<u64>,
+    /// Which faults: names joined by commas, `all` or `none`.
+    #[arg(long)]
+    pub faults: Option<String>,
+    /// The known mistake that the code is to make (see `museum --list`).
+    #[arg(long)]
+    pub bug: Option<String>,
+}
+
+fn scenario_names() -> clap::builder::PossibleValuesParser {
+    clap::builder::PossibleValuesParser::new(
+        SCENARIOS.map(|scenario| clap::builder::PossibleValue::new(scenario.name).help(scenario.what)),
+    )
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The seed: the same seed is the same plan.
+    #[arg(long)]
+    seed: u64,
+    #[command(flatten)]
+    what: What,
+    /// Writes every event, a line each.
+    #[arg(long)]
+    trace: Option<PathBuf>,
+    /// What the nodes log, on standard error: `debug`, or a filter like `stakehold_raft=info`.
+    #[arg(long)]
+    log: Option<String>,
+    /// Writes the plan, and does not run it.
+    #[arg(long)]
+    plan: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The plan's file.
+    plan: PathBuf,
+    /// Writes every event, a line each.
+    #[arg(long)]
+    trace: Option<PathBuf>,
+    /// What the nodes log, on standard error: `debug`, or a filter like `stakehold_raft=info`.
+    #[arg(long)]
+    log: Option<String>,
+}
+
+/// Virtual time and node, in front of every line that a node logs.
+#[derive(Debug)]
+struct VirtualTime;
+
+impl tracing_subscriber::fmt::time::FormatTime for VirtualTime {
+    fn format_time(&self, w: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
+        let (us, node) = watch::with(|watch| (watch.now_us.get(), watch.node.get())).unwrap_or_default();
+        write!(
+            w,
+            "{:>3}.{:06} {}",
+            us / 1_000_000,
+            us % 1_000_000,
+            node.map(|node| node.to_string()).unwrap_or_default()
+        )
+    }
+}
+
+fn log(filter: Option<&String>) -> Result<()> {
+    let Some(filter) = filter else { return Ok(()) };
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).context("the filter cannot be read")?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_timer(VirtualTime).with_ansi(false);
+    log.with_writer(std::io::stderr).init();
+    Ok(())
+}
+
+impl What {
+    /// # Errors
+    /// A sentence when something in it cannot be meant.
+    pub fn plan(&self, seed: u64) -> Result<Plan> {
+        let scenario = Scenario::named(&self.scenario).context("there is no such scenario")?;
+        if let Some(cells) = self.cells
+            && !(cells.is_power_of_two() && cells <= 64)
+        {
+            bail!("{cells} cells: choose a power of two from 1 to 64");
+        }
+        if self.clients == Some(0) {
+            bail!("without clients nothing happens: choose at least one");
+        }
+        let wish = Wish {
+            nodes: self.nodes,
+            cells: self.cells,
+            clients: self.clients,
+            until_ms: self.until.map(|seconds| seconds * 1_000),
+            rate: self.rate,
+            faults: self.faults.as_deref().map(kinds).transpose()?,
+        };
+        let mut plan = generate::plan(scenario, seed, &wish);
+        plan.setup.mistake.clone_from(&self.bug);
+        Ok(plan)
+    }
+
+    /// The arguments that make the same plan, to be printed.
+    pub fn arguments(&self) -> String {
+        let mut text = format!("--scenario {}", self.scenario);
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                text += &format!(" --{name} {value}");
+            }
+        };
+        add("nodes", self.nodes.map(|n| n.to_string()));
+        add("cells", self.cells.map(|n| n.to_string()));
+        add("clients", self.clients.map(|n| n.to_string()));
+        add("rate", self.rate.map(|n| n.to_string()));
+        add("until", self.until.map(|n| n.to_string()));
+        add("faults", self.faults.clone());
+        add("bug", self.bug.clone());
+        text
+    }
+}
+
+fn kinds(text: &str) -> Result<Vec<Kind>> {
+    match text {
+        "all" => Ok(KINDS.to_vec()),
+        "none" => Ok(Vec::new()),
+        names => names
+            .split(',')
+            .map(|name| {
+                let known = || KINDS.map(Kind::name).join(", ");
+                Kind::named(name).with_context(|| format!("there is no fault {name:?}; there are {}", known()))
+            })
+            .collect(),
+    }
+}
+
+pub fn run(args: &RunArgs) -> Result<u8> {
+    log(args.log.as_ref())?;
+    let plan = args.what.plan(args.seed)?;
+    if let Some(path) = &args.plan {
+        fs::write(path, plan.to_string()).with_context(|| format!("{} cannot be written", path.display()))?;
+        println!("{} steps in {}", plan.steps.len(), path.display());
+        return Ok(OK);
+    }
+    let again = format!("sim run --seed {} {}", args.seed, args.what.arguments());
+    go(&plan, args.trace.as_ref(), &again)
+}
+
+pub fn replay(args: &ReplayArgs) -> Result<u8> {
+    log(args.log.as_ref())?;
+    let text = fs::read_to_string(&args.plan).with_context(|| format!("{} cannot be read", args.plan.display()))?;
+    let plan = Plan::parse(&text)?;
+    go(&plan, args.trace.as_ref(), &format!("sim replay {}", args.plan.display()))
+}
+
+fn go(plan: &Plan, trace: Option<&PathBuf>, again: &str) -> Result<u8> {
+    let trace = match trace {
+        Some(path) => {
+            let file = fs::File::create(path).with_context(|| format!("{} cannot be written", path.display()))?;
+            Trace::to_writer(Box::new(BufWriter::new(file)))
+        }
+        None => Trace::default(),
+    };
+    #[expect(clippy::disallowed_methods, reason = "how long it took, for people: nothing depends on it")]
+    let began = Instant::now();
+    let outcome = run::run(plan, trace);
+    let seconds = began.elapsed().as_secs_f64();
+    println!("{}", summary(&outcome));
+    println!("{seconds:.2} s: {:.0} virtual seconds a second", outcome.at as f64 / 1e6 / seconds);
+    Ok(report(&outcome, again))
+}
+
+/// Prints what went wrong, if anything did, and how to see it again.
+fn report(outcome: &Outcome, again: &str) -> u8 {
+    if let Some(violation) = &outcome.violation {
+        println!("\nat {:.6} s  {violation}", outcome.at as f64 / 1e6);
+        println!("again: {again}");
+    }
+    code_of(outcome.violation.as_ref())
+}

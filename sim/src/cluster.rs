@@ -1,0 +1,14 @@
+//! Whole clusters: the real node code on a runtime per node, over simulated wires, disks and clocks.
+//!
+//! - [`run`]: the driver, window by window. Start here.
+//! - [`node`]: a node's disk and its lives. `seam`: the world it sees. [`wires`]: what is between nodes.
+//! - [`clients`]: who asks. [`watch`]: who looks, and `verdicts`, `reads`: what answers are held against.
+
+pub mod clients;
+pub mod node;
+mod reads;
+pub mod run;
+mod seam;
+mod verdicts;
+pub mod watch;
+pub mod wires;

@@ -1,0 +1,345 @@
+//! The clients of a run: they ask as the plan says, wait as long as their patience lasts, and ask the
+//! next node with the same reference until they have an answer.
+//!
+//! In a plan a market is named by the number of the call that creates it, and an order by the call
+//! that places it: a call whose market is not there yet waits for it.
+
+use std::collections::BTreeMap;
+
+use stakehold_actors::{
+    api::{ApiError, CancelOrder, Principal, Request, Response, WhichOrder},
+    domain::types::{AccountId, MarketId, OrderId},
+};
+use stakehold_raft::NodeId;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{node::Answer, watch::Watch};
+use crate::{
+    plan::{Net, Plan, PlannedCall},
+    rng,
+};
+
+/// Numbers of markets and orders in a plan are below this: they are those of calls.
+pub const SYMBOLS: u64 = 10_000_000;
+/// Until a call whose market is not there yet looks again.
+const WAIT_US: u64 = 100_000;
+
+/// A client asks a node.
+#[derive(Debug)]
+pub struct Ask {
+    pub attempt: u64,
+    pub node: NodeId,
+    pub principal: Principal,
+    pub request: Request,
+    pub patience_ms: u64,
+}
+
+#[derive(Debug)]
+enum Todo {
+    /// The call's next attempt leaves the client.
+    Try(u64),
+    /// It reaches the node.
+    Arrive(u64),
+    /// An answer reaches the client.
+    Answer(u64, Box<Result<Response, ApiError>>),
+    /// The client's patience is at its end, or the connection broke.
+    GiveUp(u64),
+}
+
+#[derive(Debug)]
+struct Call {
+    planned: PlannedCall,
+    /// What is asked, once its names are known.
+    request: Option<Request>,
+    begun: bool,
+    attempts: u64,
+    attempt: u64,
+    done: bool,
+}
+
+/// What became of calls, in numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    pub calls: u64,
+    pub answered: u64,
+    pub attempts: u64,
+    /// Placed orders that were acknowledged as accepted.
+    pub bets: u64,
+}
+
+#[derive(Debug)]
+pub struct Clients {
+    net: Net,
+    choices: u64,
+    nodes: u16,
+    calls: BTreeMap<u64, Call>,
+    /// Attempt → its call and its node.
+    attempts: BTreeMap<u64, (u64, NodeId)>,
+    todo: BTreeMap<(u64, u64), Todo>,
+    count: u64,
+    open: usize,
+    markets: BTreeMap<u64, MarketId>,
+    orders: BTreeMap<u64, OrderId>,
+    pub counts: Counts,
+}
+
+impl Clients {
+    pub fn new(plan: &Plan) -> Self {
+        let mut clients = Self {
+            net: plan.setup.net,
+            choices: plan.setup.choices,
+            nodes: plan.setup.nodes,
+            calls: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            todo: BTreeMap::new(),
+            count: 0,
+            open: 0,
+            markets: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            counts: Counts::default(),
+        };
+        for (at, planned) in plan.calls() {
+            clients.plan(at, planned.clone());
+        }
+        clients
+    }
+
+    /// One more call, at `at`.
+    pub fn plan(&mut self, at: u64, planned: PlannedCall) {
+        let id = planned.id;
+        let call = Call { planned, request: None, begun: false, attempts: 0, attempt: 0, done: false };
+        self.calls.insert(id, call);
+        self.later(at, Todo::Try(id));
+    }
+
+    fn later(&mut self, at: u64, todo: Todo) {
+        self.count += 1;
+        self.todo.insert((at, self.count), todo);
+    }
+
+    fn latency(&self, attempt: u64, way: u64) -> u64 {
+        self.net.least_us + rng::of(self.choices, &[0xC11E, attempt, way]) % (self.net.most_us - self.net.least_us + 1)
+    }
+
+    pub fn next_due(&self) -> Option<u64> {
+        self.todo.first_key_value().map(|((due, _), _)| *due)
+    }
+
+    /// Calls that have begun and have no answer.
+    pub fn open(&self) -> usize {
+        self.open
+    }
+
+    /// Some of those, to name them.
+    pub fn unanswered(&self) -> impl Iterator<Item = &PlannedCall> {
+        self.calls.values().filter(|call| call.begun && !call.done).map(|call| &call.planned)
+    }
+
+    /// Nothing that has not begun will.
+    pub fn close(&mut self) {
+        let calls = &self.calls;
+        self.todo.retain(|_, todo| !matches!(todo, Todo::Try(id) if !calls[id].begun));
+    }
+
+    /// Does what is due; what is to be asked of nodes now.
+    pub fn due(&mut self, now: u64, watch: &Watch) -> Vec<Ask> {
+        let mut asks = Vec::new();
+        while let Some(entry) = self.todo.first_entry().filter(|entry| entry.key().0 <= now) {
+            match entry.remove() {
+                Todo::Try(id) => self.attempt(now, id, watch),
+                Todo::Arrive(attempt) => asks.extend(self.arrive(attempt)),
+                Todo::Answer(attempt, answer) => self.hear(now, attempt, *answer, watch),
+                Todo::GiveUp(attempt) => self.give_up(now, attempt),
+            }
+        }
+        asks
+    }
+
+    fn attempt(&mut self, now: u64, id: u64, watch: &Watch) {
+        let call = self.calls.get_mut(&id).expect("it was planned");
+        if call.done {
+            return;
+        }
+        if call.request.is_none() {
+            call.request = resolve(&call.planned.request, &self.markets, &self.orders);
+        }
+        let Some(request) = &call.request else {
+            self.later(now + WAIT_US, Todo::Try(id));
+            return;
+        };
+        if !call.begun {
+            call.begun = true;
+            self.open += 1;
+            self.counts.calls += 1;
+            watch.reads(|reads, books| reads.begin(id, request, books));
+        }
+        call.attempts += 1;
+        self.counts.attempts += 1;
+        let attempt = self.counts.attempts;
+        call.attempt = attempt;
+        let node = NodeId(1 + (call.planned.node - 1 + (call.attempts - 1) as u16) % self.nodes);
+        let patience = call.planned.patience_ms * 1_000;
+        watch.note("ask", Some(node), &[id, call.attempts], || format!("client {}: {request:?}", call.planned.client));
+        self.attempts.insert(attempt, (id, node));
+        let latency = self.latency(attempt, 0);
+        self.later(now + latency, Todo::Arrive(attempt));
+        self.later(now + patience, Todo::GiveUp(attempt));
+    }
+
+    fn arrive(&mut self, attempt: u64) -> Option<Ask> {
+        let (id, node) = *self.attempts.get(&attempt)?;
+        let call = &self.calls[&id];
+        let request = call.request.clone()?;
+        let principal = match account_of(&request) {
+            Some(account) if !call.planned.operator => Principal::Account(account),
+            _ => Principal::Operator,
+        };
+        Some(Ask { attempt, node, principal, request, patience_ms: call.planned.patience_ms })
+    }
+
+    /// A node has answered: the client hears of it a little later.
+    pub fn answered(&mut self, answer: Answer) {
+        let latency = self.latency(answer.attempt, 1);
+        self.later(answer.at + latency, Todo::Answer(answer.attempt, Box::new(answer.outcome)));
+    }
+
+    /// The node cannot be connected to: the client notices at once.
+    pub fn refused(&mut self, now: u64, attempt: u64) {
+        self.later(now + 1_000, Todo::GiveUp(attempt));
+    }
+
+    /// The process of a node is gone: whoever is connected to it notices.
+    pub fn lost(&mut self, now: u64, node: NodeId) {
+        let at_it: Vec<u64> = self.attempts.iter().filter(|(_, (_, at))| *at == node).map(|(id, _)| *id).collect();
+        for attempt in at_it {
+            self.later(now + 1_000, Todo::GiveUp(attempt));
+        }
+    }
+
+    fn give_up(&mut self, now: u64, attempt: u64) {
+        let Some((id, _)) = self.attempts.remove(&attempt) else { return };
+        let call = &self.calls[&id];
+        if !call.done && call.attempt == attempt {
+            self.again(now, id, 10);
+        }
+    }
+
+    fn again(&mut self, now: u64, id: u64, least_ms: u64) {
+        let attempts = self.calls[&id].attempts;
+        let jitter = rng::of(self.choices, &[0xA6A1, id, attempts]) % 40_000;
+        self.later(now + least_ms * 1_000 + jitter, Todo::Try(id));
+    }
+
+    fn hear(&mut self, now: u64, attempt: u64, answer: Result<Response, ApiError>, watch: &Watch) {
+        let Some((id, _)) = self.attempts.remove(&attempt) else { return };
+        let call = self.calls.get_mut(&id).expect("it was planned");
+        let hash = xxh3_64(format!("{answer:?}").as_bytes());
+        watch.note("answer", None, &[id, attempt, hash], || format!("client {}: {answer:?}", call.planned.client));
+        if call.done {
+            return;
+        }
+        let again = match &answer {
+            Err(ApiError::Busy { retry_after_ms } | ApiError::DiskFull { retry_after_ms }) => Some(*retry_after_ms),
+            Err(ApiError::Unavailable | ApiError::Unknown) => Some(20),
+            _ => None,
+        };
+        if let Some(wait) = again {
+            if call.attempt == attempt {
+                self.again(now, id, wait);
+            }
+            return;
+        }
+        call.done = true;
+        self.open -= 1;
+        self.counts.answered += 1;
+        let request = call.request.as_ref().expect("it was asked");
+        if let Err(violation) = watch.verdicts(|verdicts| verdicts.check(request, &answer)) {
+            watch.violated(violation);
+        }
+        if let Err(violation) = watch.reads(|reads, _| reads.end(id, &answer)) {
+            watch.violated(violation);
+        }
+        if let Some(violation) = answer.as_ref().ok().and_then(super::run::audit_fails) {
+            watch.violated(violation);
+        }
+        match answer {
+            Ok(Response::Market(view)) => {
+                self.markets.entry(id).or_insert(view.summary.market);
+            }
+            Ok(Response::Placed { reports, .. }) => {
+                for view in reports.iter().filter_map(|report| report.outcome.as_ref().ok()) {
+                    self.counts.bets += 1;
+                    self.orders.entry(id).or_insert(view.order);
+                }
+            }
+            Ok(Response::Order(view)) => {
+                self.orders.entry(id).or_insert(view.order);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn account_of(request: &Request) -> Option<AccountId> {
+    match request {
+        Request::GetAccount { account }
+        | Request::Withdraw { account, .. }
+        | Request::Statement { account, .. }
+        | Request::Heartbeat { account, .. }
+        | Request::Place { account, .. }
+        | Request::Cancel { account, .. }
+        | Request::CancelAll { account, .. }
+        | Request::Replace { account, .. }
+        | Request::SetPersistence { account, .. }
+        | Request::ListOrders { account, .. } => Some(*account),
+        _ => None,
+    }
+}
+
+/// The request with the numbers that markets and orders turned out to have; None while one of them
+/// is not known.
+fn resolve(request: &Request, markets: &BTreeMap<u64, MarketId>, orders: &BTreeMap<u64, OrderId>) -> Option<Request> {
+    let mut request = request.clone();
+    if let Some(market) = market_of(&mut request)
+        && market.0 < SYMBOLS
+    {
+        *market = *markets.get(&market.0)?;
+    }
+    match &mut request {
+        Request::Replace { order, .. } | Request::SetPersistence { order, .. } => *order = known(*order, orders)?,
+        Request::Cancel { orders: which, .. } => {
+            for CancelOrder { which, .. } in which {
+                if let WhichOrder::Id(order) = which {
+                    *order = known(*order, orders)?;
+                }
+            }
+        }
+        _ => {}
+    }
+    Some(request)
+}
+
+fn known(order: OrderId, orders: &BTreeMap<u64, OrderId>) -> Option<OrderId> {
+    if order.0 < SYMBOLS { orders.get(&order.0).copied() } else { Some(order) }
+}
+
+fn market_of(request: &mut Request) -> Option<&mut MarketId> {
+    match request {
+        Request::GetMarket { market }
+        | Request::Book { market }
+        | Request::OpenMarket { market }
+        | Request::SuspendMarket { market }
+        | Request::TurnInPlay { market, .. }
+        | Request::Settle { market, .. }
+        | Request::Resettle { market, .. }
+        | Request::Finalise { market }
+        | Request::RemoveRunner { market, .. }
+        | Request::Place { market, .. }
+        | Request::Cancel { market, .. }
+        | Request::Replace { market, .. }
+        | Request::SetPersistence { market, .. }
+        | Request::CancelAll { market: Some(market), .. }
+        | Request::ListOrders { market: Some(market), .. } => Some(market),
+        _ => None,
+    }
+}

@@ -1,0 +1,284 @@
+//! One simulated node: its disk, which outlives it, and its life, which is a runtime of its own with
+//! virtual time. A crash is dropping that runtime, and every task of the node with it.
+
+use std::{
+    any::Any,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use stakehold::kernel::{Kernel, Record};
+use stakehold_actors::{
+    api::{ApiError, Call, Principal, Request, Response},
+    shell::Limits,
+};
+use stakehold_raft::{
+    HostConfig, NodeId,
+    disk::MemDisk,
+    seam::{Class, Clock, Inbound, World},
+};
+use tokio::{
+    runtime::{Builder, RngSeed, Runtime, UnhandledPanic},
+    time::Instant,
+};
+
+use super::{
+    seam::{Plug, SimClock, SimEntropy, SimFate, TracedDisk, lock},
+    watch,
+};
+use crate::rng;
+
+/// An attempt's answer, and when the node gave it, in virtual microseconds.
+pub struct Answer {
+    pub attempt: u64,
+    pub at: u64,
+    pub outcome: Result<Response, ApiError>,
+}
+
+/// What a node's tasks leave for the driver.
+#[derive(Default)]
+struct Left {
+    started: Mutex<Option<Result<(Kernel, Arc<dyn Inbound>), String>>>,
+    answers: Mutex<Vec<Answer>>,
+    settled: AtomicBool,
+    drained: AtomicBool,
+}
+
+/// A life of a node, from its start to its end.
+pub struct Life {
+    runtime: Option<Runtime>,
+    clock: Arc<SimClock>,
+    plug: Arc<Plug>,
+    fate: Arc<SimFate>,
+    left: Arc<Left>,
+    kernel: Option<(Kernel, Arc<dyn Inbound>)>,
+    began: Instant,
+    began_us: u64,
+    pub paused: bool,
+}
+
+pub struct SimNode {
+    pub id: NodeId,
+    pub disk: MemDisk,
+    pub ahead_ms: Arc<AtomicI64>,
+    /// It has founded its cells, or joined: an empty directory would mean that everything was lost.
+    pub member: bool,
+    pub lives: u64,
+    pub life: Option<Life>,
+}
+
+/// Why a life ended by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The node ended itself, as it should when it may not go on.
+    Fate(String),
+    /// It could not be started on what is on its disk.
+    NoStart(String),
+    /// It panicked.
+    Panic(String),
+    /// It drained, as it was asked to.
+    Drained,
+}
+
+impl SimNode {
+    pub fn new(id: NodeId, disk_seed: u64) -> Self {
+        Self { id, disk: MemDisk::new(disk_seed), ahead_ms: Arc::default(), member: false, lives: 0, life: None }
+    }
+
+    /// Begins a life on what is on the disk.
+    pub fn start(&mut self, now_us: u64, choices: u64, mut config: HostConfig, limits: Limits, record: Record) {
+        self.lives += 1;
+        config.found = !self.member;
+        let seed = rng::of(choices, &[0x11FE, u64::from(self.id.0), self.lives]);
+        let runtime = Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .rng_seed(RngSeed::from_bytes(&seed.to_le_bytes()))
+            .unhandled_panic(UnhandledPanic::ShutdownRuntime)
+            .on_before_task_poll(watch::poll)
+            .build()
+            .expect("a runtime without I/O can always be made");
+        let began = {
+            let _inside = runtime.enter();
+            Instant::now()
+        };
+        let clock = Arc::new(SimClock { began_us: now_us, began, ahead_ms: self.ahead_ms.clone() });
+        let plug = Arc::new(Plug::default());
+        let fate = Arc::new(SimFate::default());
+        let left = Arc::new(Left::default());
+        let world = World {
+            node: self.id,
+            clock: clock.clone(),
+            entropy: Arc::new(SimEntropy { seed, drawn: AtomicU64::new(0) }),
+            disk: Arc::new(TracedDisk { disk: self.disk.boot() }),
+            net: plug.clone(),
+            fate: fate.clone(),
+        };
+        let starting = left.clone();
+        runtime.spawn(async move {
+            let started = Kernel::start(world, config, limits).await.map_err(|error| error.to_string());
+            let kernel = started.as_ref().ok().map(|(kernel, _)| kernel.clone());
+            *lock(&starting.started) = Some(started);
+            if let Some(kernel) = kernel {
+                kernel.settle(&record).await;
+                starting.settled.store(true, Ordering::Relaxed);
+            }
+        });
+        self.life = Some(Life {
+            runtime: Some(runtime),
+            clock,
+            plug,
+            fate,
+            left,
+            kernel: None,
+            began,
+            began_us: now_us,
+            paused: false,
+        });
+    }
+
+    /// Ends the life without a word to anyone.
+    pub fn end(&mut self) {
+        if let Some(life) = &mut self.life {
+            // Its tasks are dropped inside its own time: some look at the clock as they go.
+            life.finish();
+        }
+        self.life = None;
+    }
+
+    /// Runs the node until `to_us`; how its life ended, if it did.
+    pub fn run(&mut self, to_us: u64) -> Option<End> {
+        let member = &mut self.member;
+        let life = self.life.as_mut().filter(|life| !life.paused)?;
+        watch::window();
+        let until = life.began + Duration::from_micros(to_us - life.began_us);
+        if let Err(panic) = life.block_on(async move { tokio::time::sleep_until(until).await }) {
+            return Some(End::Panic(panic));
+        }
+        *member |= life.left.settled.load(Ordering::Relaxed);
+        if let Some(reason) = life.fate.reason() {
+            return Some(End::Fate(reason));
+        }
+        if life.left.drained.load(Ordering::Relaxed) {
+            return Some(End::Drained);
+        }
+        if life.kernel.is_none()
+            && let Some(started) = lock(&life.left.started).take()
+        {
+            match started {
+                Ok(started) => life.kernel = Some(started),
+                Err(reason) => return Some(End::NoStart(reason)),
+            }
+        }
+        None
+    }
+}
+
+impl Life {
+    /// What it runs, once it has started.
+    pub fn kernel(&self) -> Option<&Kernel> {
+        self.kernel.as_ref().map(|(kernel, _)| kernel)
+    }
+
+    pub fn plug(&self) -> &Plug {
+        &self.plug
+    }
+
+    pub fn clock_ms(&self) -> u64 {
+        let _inside = self.runtime.as_ref().map(Runtime::enter);
+        self.clock.now_ms()
+    }
+
+    pub fn take_answers(&self) -> Vec<Answer> {
+        std::mem::take(&mut lock(&self.left.answers))
+    }
+
+    /// A frame arrives.
+    pub fn frame(&self, from: NodeId, class: Class, frame: Bytes) {
+        self.inside(|inbound| inbound.frame(from, class, frame));
+    }
+
+    pub fn disconnected(&self, from: NodeId) {
+        self.inside(|inbound| inbound.disconnected(from));
+    }
+
+    fn inside(&self, f: impl FnOnce(&dyn Inbound)) {
+        if let (Some((_, inbound)), Some(runtime)) = (&self.kernel, &self.runtime) {
+            let _inside = runtime.enter();
+            f(&**inbound);
+        }
+    }
+
+    /// A client's call arrives; the answer is among those that are taken later. False if the node does
+    /// not answer yet.
+    pub fn call(&self, attempt: u64, principal: Principal, request: Request, patience_ms: u64) -> bool {
+        let (Some((kernel, _)), Some(runtime)) = (&self.kernel, &self.runtime) else { return false };
+        let (exchange, left, clock) = (kernel.exchange.clone(), self.left.clone(), self.clock.clone());
+        let _inside = runtime.enter();
+        runtime.spawn(async move {
+            let good_until = clock.now_ms() + patience_ms;
+            let outcome = exchange.call(Call { principal, request_id: attempt, good_until, request }).await;
+            lock(&left.answers).push(Answer { attempt, at: clock.now_us(), outcome });
+        });
+        true
+    }
+
+    /// Asks the node to leave.
+    pub fn drain(&self, limit: Duration) {
+        let (Some((kernel, _)), Some(runtime)) = (&self.kernel, &self.runtime) else { return };
+        let (host, left) = (kernel.host.clone(), self.left.clone());
+        runtime.spawn(async move {
+            host.drain(limit).await;
+            host.stop().await;
+            left.drained.store(true, Ordering::Relaxed);
+        });
+    }
+
+    /// The node hears again: its clocks have gone on meanwhile.
+    pub fn resume(&mut self, now_us: u64) -> Result<(), String> {
+        self.paused = false;
+        let lived = self.clock_us();
+        let missed = Duration::from_micros(now_us.saturating_sub(lived));
+        self.block_on(async move { tokio::time::advance(missed).await })
+    }
+
+    fn clock_us(&self) -> u64 {
+        let _inside = self.runtime.as_ref().map(Runtime::enter);
+        self.clock.now_us()
+    }
+
+    /// The message if a task of the node panicked.
+    fn block_on(&mut self, future: impl Future<Output = ()>) -> Result<(), String> {
+        let Some(runtime) = &self.runtime else { return Ok(()) };
+        let run = catch_unwind(AssertUnwindSafe(|| runtime.block_on(future)));
+        run.map_err(|panic| watch::last_panic().unwrap_or_else(|| text(&*panic)))
+    }
+
+    fn finish(&mut self) {
+        let Some(runtime) = self.runtime.take() else { return };
+        {
+            let _inside = runtime.enter();
+            self.kernel = None;
+            lock(&self.left.started).take();
+        }
+        // What panics while it is torn down has nothing left to say.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(runtime)));
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+fn text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(panic.downcast_ref::<&'static str>().copied()).unwrap_or("a panic without a message").to_owned()
+}

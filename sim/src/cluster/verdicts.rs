@@ -1,0 +1,129 @@
+//! What the cluster has committed under each reference, to hold an answer against: I8, acknowledged is
+//! committed, and I4, whoever asks is told the same.
+
+use std::collections::BTreeMap;
+
+use stakehold_actors::{
+    api::{ApiError, Request, Response, WalletReceipt},
+    domain::{
+        command::{Command, Effect, OrderKey, Verdict},
+        types::{AccountId, MarketId, OrderView, Reference, Refusal},
+    },
+};
+use stakehold_raft::replica::{Item, Outcome};
+
+use crate::{books::Entry, oracles::Violation};
+
+#[derive(Default)]
+pub struct Verdicts {
+    orders: BTreeMap<OrderKey, Result<OrderView, Refusal>>,
+    wallets: BTreeMap<(AccountId, Reference), WalletReceipt>,
+    markets: BTreeMap<Reference, MarketId>,
+    /// Orders that were accepted, and of those the ones that needed another cell's money.
+    pub accepted: u64,
+}
+
+/// Accepted orders in this entry whose money came from another cell.
+pub fn funded_across(entry: &Entry<'_>) -> u64 {
+    let across = entry.items.iter().zip(entry.outcomes).any(
+        |(item, outcome)| matches!((item, outcome), (Item::Deliver(_), Outcome::Receipt(receipt)) if receipt.taken > 0),
+    );
+    if !across {
+        return 0;
+    }
+    let accepted = |effect: &&Effect| matches!(effect, Effect::OrderDecided { outcome: Ok(_), .. });
+    entry.effects.iter().filter(accepted).count() as u64
+}
+
+impl Verdicts {
+    pub fn hear(&mut self, entry: &Entry<'_>) {
+        for effect in entry.effects {
+            if let Effect::OrderDecided { key, outcome, .. } = effect
+                && !self.orders.contains_key(key)
+            {
+                self.accepted += u64::from(outcome.is_ok());
+                self.orders.insert(key.clone(), outcome.clone());
+            }
+        }
+        for (item, outcome) in entry.items.iter().zip(entry.outcomes) {
+            let (Item::Command(command), Outcome::Verdict(verdict)) = (item, outcome) else { continue };
+            self.heard(command, verdict);
+        }
+    }
+
+    fn heard(&mut self, command: &Command, verdict: &Verdict) {
+        match (command, verdict) {
+            (_, Verdict::Wallet(receipt)) => {
+                let key = (receipt.account, receipt.reference.clone());
+                self.wallets.entry(key).or_insert_with(|| receipt.clone());
+            }
+            (Command::CreateMarket { reference, .. }, Verdict::MarketCreated(market)) => {
+                self.markets.entry(reference.clone()).or_insert(*market);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether an answer is one that the cluster has committed to.
+    ///
+    /// # Errors
+    /// I8 when it is not there, I4 when it is another.
+    pub fn check(&self, request: &Request, answer: &Result<Response, ApiError>) -> Result<(), Violation> {
+        match (request, answer) {
+            (Request::Place { account, market, reference, .. }, Ok(Response::Placed { reports, .. })) => {
+                for report in reports {
+                    let key = OrderKey {
+                        account: *account,
+                        market: *market,
+                        reference: reference.clone(),
+                        index: report.index,
+                    };
+                    self.order(&key, &report.outcome)?;
+                }
+                Ok(())
+            }
+            (Request::Replace { account, market, reference, .. }, Ok(Response::Order(view))) => {
+                let key = OrderKey { account: *account, market: *market, reference: reference.clone(), index: 0 };
+                self.order(&key, &Ok(view.clone()))
+            }
+            (_, Ok(Response::Wallet(receipt))) => match self.wallets.get(&(receipt.account, receipt.reference.clone()))
+            {
+                Some(committed) if committed == receipt => Ok(()),
+                Some(committed) => Err(Violation::new(
+                    "I4",
+                    format!("the answer {receipt:?} is not what was committed, {committed:?}"),
+                )),
+                None => Err(Violation::new("I8", format!("{receipt:?} was acknowledged and is not committed"))),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn order(&self, key: &OrderKey, outcome: &Result<OrderView, Refusal>) -> Result<(), Violation> {
+        let committed = self.orders.get(key);
+        let what = format!("{}/{} of account {} in {}", key.reference, key.index, key.account, key.market);
+        match (outcome, committed) {
+            (Ok(view), Some(Ok(committed))) if view.order == committed.order => {
+                // What the first answer said of the match is what every answer says.
+                if view.matched == committed.matched && view.size == committed.size {
+                    return Ok(());
+                }
+                Err(Violation::new("I4", format!("{what} was answered as {view:?}, at first as {committed:?}")))
+            }
+            (Ok(_), Some(other)) => {
+                Err(Violation::new("I4", format!("{what} was acknowledged, and committed as {other:?}")))
+            }
+            (Ok(_), None) => Err(Violation::new("I8", format!("{what} was acknowledged and is not committed"))),
+            // Some refusals are not remembered: nothing happened, and nothing is promised.
+            (Err(_), None | Some(Err(_))) | (Err(Refusal::ReferenceReused), Some(Ok(_))) => Ok(()),
+            (Err(refusal), Some(Ok(_))) => {
+                Err(Violation::new("I4", format!("{what} was refused with {refusal:?}, and is accepted")))
+            }
+        }
+    }
+
+    /// The market that a call created, by its reference.
+    pub fn market(&self, reference: &Reference) -> Option<MarketId> {
+        self.markets.get(reference).copied()
+    }
+}

@@ -1,0 +1,42 @@
+//! A plan from a seed: the only place where a run is random.
+//!
+//! - [`scenarios`]: what kind of day it is. `workload`: what clients and operators do. `faults`: what
+//!   goes wrong.
+
+mod faults;
+pub mod scenarios;
+mod workload;
+
+pub use faults::{KINDS, Kind};
+pub use scenarios::{Profile, SCENARIOS, Scenario};
+
+use crate::{plan::Plan, rng::Rng};
+
+/// What a person asked for; None leaves it to the scenario and the seed.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    pub nodes: Option<u16>,
+    pub cells: Option<u16>,
+    pub clients: Option<u16>,
+    pub until_ms: Option<u64>,
+    pub rate: Option<u64>,
+    pub faults: Option<Vec<Kind>>,
+}
+
+/// The plan of a seed.
+pub fn plan(scenario: &Scenario, seed: u64, wish: &Wish) -> Plan {
+    let mut rng = Rng::new(seed);
+    let mut profile = (scenario.make)(&mut rng);
+    profile.nodes = wish.nodes.unwrap_or(profile.nodes);
+    profile.cells = wish.cells.unwrap_or(profile.cells);
+    profile.clients = wish.clients.unwrap_or(profile.clients);
+    profile.until_ms = wish.until_ms.unwrap_or(profile.until_ms);
+    profile.rate = wish.rate.unwrap_or(profile.rate);
+    if let Some(faults) = &wish.faults {
+        profile.faults = faults.clone();
+    }
+    let mut steps = workload::steps(&profile, &mut Rng::new(rng.next()));
+    steps.extend(faults::steps(&profile, &mut Rng::new(rng.next())));
+    steps.sort_by_key(|step| step.at);
+    Plan { setup: profile.setup(scenario.name, seed, rng.next()), steps }
+}

@@ -1,0 +1,268 @@
+//! A plan is data: a text file that says everything about a run. The first line is the setup, every
+//! other line one step, a client's call or a fault, with its time: take lines out, change them, and
+//! run it again. A seed only generates one ([`crate::generate`]).
+//!
+//! What the plan does not list line by line are the small choices (how long this frame takes, what
+//! a crash leaves of that sector): each is a function of [`Setup::choices`] and of what it is about
+//! ([`crate::rng::of`]), not of what was chosen before it. So a step that is taken out changes nothing
+//! for the others.
+
+use serde::{Deserialize, Serialize};
+use stakehold_actors::api::Request;
+
+/// Version of the text format.
+pub const FORMAT: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    pub setup: Setup,
+    /// In the order of their time.
+    pub steps: Vec<Step>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Setup {
+    pub format: u32,
+    pub scenario: String,
+    /// What it was generated from, for people.
+    pub seed: u64,
+    /// Decides every small choice.
+    pub choices: u64,
+    pub nodes: u16,
+    pub cells: u16,
+    pub clients: u16,
+    /// When faults stop and everything must come to rest, in virtual milliseconds.
+    pub until_ms: u64,
+    /// How long it may take to come to rest after that.
+    pub rest_ms: u64,
+    pub net: Net,
+    pub disk: Disk,
+    pub tuning: Tuning,
+    /// Chance, in thousandths, that a `seldom!` point happens.
+    pub seldom: u32,
+    /// The known mistake that the code makes in this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mistake: Option<String>,
+}
+
+/// Latencies between nodes, and between clients and nodes, in microseconds, one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Net {
+    pub least_us: u64,
+    pub most_us: u64,
+    /// Frames in a thousand that come late because a packet was lost and sent again.
+    pub lost: u32,
+}
+
+/// How long a disk takes, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    pub write_us: (u64, u64),
+    pub sync_us: (u64, u64),
+}
+
+/// The node's own settings: small ones make rare paths common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tuning {
+    pub snapshot_every: u64,
+    pub keep_log: u64,
+    pub segment_bytes: u64,
+    pub heartbeat_ms: u64,
+    pub election_ms: (u64, u64),
+    pub calls_per_cell: usize,
+    pub max_queue: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Virtual microseconds since the start.
+    pub at: u64,
+    #[serde(flatten)]
+    pub what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    Call(PlannedCall),
+    Fault(Fault),
+}
+
+/// A client's call. Markets are named by the number of the step's `market` that created them, orders
+/// by the call that placed them: see [`crate::cluster::clients`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedCall {
+    /// Unique in the plan; references are derived from it.
+    pub id: u64,
+    pub client: u16,
+    /// The node that is asked first; retries go to the next.
+    pub node: u16,
+    /// On the operator's token, or else on the account's own.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub operator: bool,
+    /// How long an attempt may take, in milliseconds, before the client asks another node.
+    pub patience_ms: u64,
+    pub request: Request,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// What goes wrong, or right again. Times are in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// The process is killed; the machine goes on.
+    Kill {
+        node: u16,
+    },
+    /// The machine loses power: what was not synced may be lost.
+    PowerLoss {
+        node: u16,
+    },
+    PowerLossOfAll,
+    Start {
+        node: u16,
+    },
+    /// The process is stopped and hears nothing, until it is resumed.
+    Pause {
+        node: u16,
+    },
+    Resume {
+        node: u16,
+    },
+    /// The node is asked to leave: it drains, stops, and starts again.
+    Drain {
+        node: u16,
+    },
+    /// Frames from one node to another do not arrive.
+    Cut {
+        from: u16,
+        to: u16,
+    },
+    Heal {
+        from: u16,
+        to: u16,
+    },
+    HealAll,
+    /// Connections between two nodes break and come back.
+    Reset {
+        a: u16,
+        b: u16,
+    },
+    /// Everything between two nodes takes so much longer.
+    Slow {
+        a: u16,
+        b: u16,
+        more_ms: u64,
+    },
+    /// Clients cannot reach the node; its peers can.
+    CutClients {
+        node: u16,
+    },
+    HealClients {
+        node: u16,
+    },
+    /// The clock is wrong by so much.
+    Clock {
+        node: u16,
+        ahead_ms: i64,
+    },
+    /// The write or the sync with this number from now on fails.
+    FailWrite {
+        node: u16,
+        after: u64,
+    },
+    FailSync {
+        node: u16,
+        after: u64,
+    },
+    FailRead {
+        node: u16,
+        after: u64,
+    },
+    /// The write with this number from now on lands elsewhere in its file.
+    Misdirect {
+        node: u16,
+        after: u64,
+    },
+    SlowDisk {
+        node: u16,
+        sync_ms: u64,
+    },
+    /// The disk has room for so much more.
+    FullDisk {
+        node: u16,
+        room: u64,
+    },
+    HealDisk {
+        node: u16,
+    },
+    /// A bit of what is on the disk of a node that is down changes: in the log, or in a snapshot.
+    Rot {
+        node: u16,
+        snapshot: bool,
+        place: u64,
+    },
+    /// The node comes back with an empty disk.
+    Wipe {
+        node: u16,
+    },
+}
+
+/// A plan's text cannot be read: which line, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("line {line} of the plan cannot be read ({error}); each line is one JSON object, the setup first")]
+pub struct PlanError {
+    pub line: usize,
+    pub error: String,
+}
+
+impl Plan {
+    /// # Errors
+    /// The first line that is not what it should be.
+    pub fn parse(text: &str) -> Result<Self, PlanError> {
+        let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        let failed = |line: usize, error: String| PlanError { line: line + 1, error };
+        let (number, first) = lines.next().ok_or_else(|| failed(0, "it is empty".into()))?;
+        let setup: Setup = serde_json::from_str(first).map_err(|error| failed(number, error.to_string()))?;
+        if setup.format != FORMAT {
+            return Err(failed(number, format!("it has format {}, this program knows {FORMAT}", setup.format)));
+        }
+        let steps = lines.map(|(number, line)| serde_json::from_str(line).map_err(|e| failed(number, e.to_string())));
+        let mut steps: Vec<Step> = steps.collect::<Result<_, _>>()?;
+        steps.sort_by_key(|step| step.at);
+        Ok(Self { setup, steps })
+    }
+
+    pub fn calls(&self) -> impl Iterator<Item = (u64, &PlannedCall)> {
+        self.steps.iter().filter_map(|step| match &step.what {
+            What::Call(call) => Some((step.at, call)),
+            What::Fault(_) => None,
+        })
+    }
+
+    pub fn faults(&self) -> impl Iterator<Item = (u64, &Fault)> {
+        self.steps.iter().filter_map(|step| match &step.what {
+            What::Fault(fault) => Some((step.at, fault)),
+            What::Call(_) => None,
+        })
+    }
+}
+
+impl std::fmt::Display for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "{}", serde_json::to_string(&self.setup).map_err(|_| std::fmt::Error)?)?;
+        for step in &self.steps {
+            writeln!(f, "{}", serde_json::to_string(step).map_err(|_| std::fmt::Error)?)?;
+        }
+        Ok(())
+    }
+}
