@@ -15,6 +15,7 @@ pub mod cli;
 pub mod cluster;
 pub mod core;
 pub mod generate;
+pub mod linear;
 pub mod marks;
 pub mod museum;
 pub mod oracles;

@@ -1,0 +1,211 @@
+//! A market as clients see it: its state, its epoch, and which orders it took. Books and prices are for
+//! the reference exchange.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stakehold_actors::domain::{
+    command::OrderKey,
+    types::{MarketStatus, Reference, Refusal},
+};
+
+use super::{Answer, Call, Op, search::Model};
+
+/// Names what is remembered with its verdict.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Name {
+    Order(OrderKey),
+    Operator(Reference),
+}
+
+pub(super) struct Market {
+    /// All names in the history; a state knows them by their places here.
+    names: Vec<Name>,
+    /// What was ever answered under each.
+    heard: Vec<BTreeSet<Verdict>>,
+}
+
+type Verdict = Result<(), Refusal>;
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct State {
+    status: MarketStatus,
+    in_play: bool,
+    epoch: u64,
+    verdicts: Vec<Option<Verdict>>,
+}
+
+impl Market {
+    /// # Errors
+    /// A sentence when one reference has two answers.
+    pub fn of(calls: &[&Call]) -> Result<Self, String> {
+        let mut heard: BTreeMap<Name, BTreeSet<Verdict>> = BTreeMap::new();
+        for call in calls {
+            if let Some(name) = name(call) {
+                heard.entry(name).or_default().extend(call.answer.as_ref().and_then(verdict));
+            }
+        }
+        if let Some((name, verdicts)) = heard.iter().find(|(_, verdicts)| verdicts.len() > 1) {
+            return Err(format!("{name:?} has several answers: {verdicts:?}"));
+        }
+        let (names, heard) = heard.into_iter().unzip();
+        Ok(Self { names, heard })
+    }
+
+    /// The verdicts that an order of unknown outcome can have got now. Only those matter that somebody
+    /// was told later: orders change nothing that is seen here.
+    fn possible(&self, state: &State, place: usize) -> Vec<State> {
+        let verdicts = self.heard[place].iter().filter(|verdict| state.can_answer(**verdict));
+        verdicts.map(|verdict| state.remembering(place, *verdict)).collect()
+    }
+}
+
+fn verdict(answer: &Answer) -> Option<Verdict> {
+    match answer {
+        Answer::Accepted | Answer::Done => Some(Ok(())),
+        Answer::Refused(Refusal::ReferenceReused) => None,
+        Answer::Refused(refusal) => Some(Err(*refusal)),
+        Answer::Market { .. } | Answer::Receipt { .. } | Answer::Lines { .. } | Answer::Balance { .. } => None,
+    }
+}
+
+fn name(call: &Call) -> Option<Name> {
+    match &call.op {
+        Op::Place(key) => Some(Name::Order(key.clone())),
+        Op::Remove { reference, .. } | Op::Close { reference, .. } => Some(Name::Operator(reference.clone())),
+        _ => None,
+    }
+}
+
+impl State {
+    fn seen(&self) -> (MarketStatus, bool, u64) {
+        (self.status, self.in_play, self.epoch)
+    }
+
+    fn remembering(&self, place: usize, verdict: Verdict) -> State {
+        let mut state = self.clone();
+        state.verdicts[place] = Some(verdict);
+        state
+    }
+
+    fn enter(&self, status: MarketStatus) -> State {
+        State { status, epoch: self.epoch + 1, ..self.clone() }
+    }
+
+    /// The market after a change, or why it refuses it. Refusals that have to do with neither state nor
+    /// epoch are not foreseen here.
+    fn change(&self, op: &Op) -> Result<State, Refusal> {
+        use MarketStatus::{Closed, Inactive, Open, Suspended};
+        match (op, self.status) {
+            (Op::Start { .. }, Open) if !self.in_play => Ok(self.enter(Suspended)),
+            (Op::Start { .. }, _) => Ok(self.clone()),
+            (Op::Close { .. }, Open | Suspended) => Ok(self.enter(Closed)),
+            (Op::Close { void: true, .. }, Inactive) => Ok(self.enter(Closed)),
+            (Op::Close { .. }, Inactive | Closed) => Err(Refusal::WrongState),
+            (_, Closed) => Err(Refusal::MarketClosed),
+            (Op::Remove { .. }, Open) => Ok(self.enter(Suspended)),
+            (Op::Remove { .. }, status) => Ok(self.enter(status)),
+            (Op::Open { .. }, Open) => Ok(self.clone()),
+            (Op::Open { .. }, Inactive | Suspended) => Ok(self.enter(Open)),
+            (_, Inactive) => Err(Refusal::MarketNotOpen),
+            (Op::Suspend { .. }, Open) => Ok(self.enter(Suspended)),
+            (Op::Suspend { .. }, Suspended) => Ok(self.clone()),
+            (Op::TurnInPlay { .. }, _) if self.in_play => Ok(self.clone()),
+            (Op::TurnInPlay { .. }, status) => Ok(State { in_play: true, ..self.enter(status) }),
+            (Op::Move { .. } | Op::Statement { .. } | Op::Balance { .. } | Op::Look { .. } | Op::Place(_), _) => {
+                Ok(self.clone())
+            }
+        }
+    }
+
+    /// Whether an order that comes to its turn now can be answered so.
+    fn can_answer(&self, verdict: Verdict) -> bool {
+        use MarketStatus::{Closed, Inactive, Open, Suspended};
+        match verdict {
+            Ok(()) => self.status == Open,
+            Err(Refusal::MarketNotOpen) => self.status == Inactive,
+            Err(Refusal::MarketSuspended) => self.status == Suspended,
+            Err(Refusal::MarketClosed) => self.status == Closed,
+            // These are looked at only in a market that takes orders.
+            Err(
+                Refusal::InvalidRunner
+                | Refusal::RunnerRemoved
+                | Refusal::InvalidOdds
+                | Refusal::InvalidSize
+                | Refusal::InvalidMinFill
+                | Refusal::InvalidProfitRatio
+                | Refusal::WouldMatch
+                | Refusal::NotFilled
+                | Refusal::Conflict
+                | Refusal::MarketCap
+                | Refusal::EventCap,
+            ) => self.status == Open,
+            Err(_) => true,
+        }
+    }
+}
+
+impl Model for Market {
+    type State = State;
+
+    fn start(&self) -> State {
+        State { status: MarketStatus::Inactive, in_play: false, epoch: 0, verdicts: vec![None; self.names.len()] }
+    }
+
+    fn after(&self, state: &State, of: &Call) -> Vec<State> {
+        if let (Op::Look { .. }, Some(Answer::Market { status, in_play, epoch })) = (&of.op, &of.answer) {
+            let seen = state.seen() == (*status, *in_play, *epoch);
+            return if seen { vec![state.clone()] } else { vec![] };
+        }
+        let reused = of.answer == Some(Answer::Refused(Refusal::ReferenceReused));
+        let said = of.answer.as_ref().and_then(verdict);
+        if said.is_none() && !reused && of.answer.is_some() {
+            return vec![];
+        }
+        let Some(name) = name(of) else { return changed(state, &of.op, said) };
+        let place = self.names.binary_search(&name).expect("all names are known");
+        match (state.verdicts[place], said) {
+            // The same reference for something else: the first call stands.
+            (first, None) if reused => first.map(|_| state.clone()).into_iter().collect(),
+            // Heard by nobody, a repeat changes nothing.
+            (Some(_), None) => vec![],
+            (Some(first), Some(said)) => {
+                if first == said {
+                    vec![state.clone()]
+                } else {
+                    vec![]
+                }
+            }
+            (None, said) => match (&of.op, said) {
+                (Op::Place(_), None) => self.possible(state, place),
+                (Op::Place(_), Some(said)) if state.can_answer(said) => vec![state.remembering(place, said)],
+                (Op::Place(_), Some(_)) => vec![],
+                (op, said) => {
+                    let verdict = said.unwrap_or(state.change(op).map(|_| ()));
+                    changed(state, op, said).into_iter().map(|next| next.remembering(place, verdict)).collect()
+                }
+            },
+        }
+    }
+
+    /// A look, and what leaves the market as it is and is told the same however often it comes.
+    fn is_free(&self, before: &State, call: &Call, after: &State) -> bool {
+        before.seen() == after.seen() && (matches!(call.op, Op::Look { .. }) || name(call).is_some())
+    }
+}
+
+/// The market after an operator's call that was answered like this.
+fn changed(state: &State, op: &Op, said: Option<Verdict>) -> Vec<State> {
+    match (state.change(op), said) {
+        (Ok(next), Some(Ok(()))) => vec![next],
+        // Heard by nobody, and without a change: it need not have been.
+        (Ok(next), None) if next != *state => vec![next],
+        (Err(refusal), Some(Err(said))) if refusal == said => vec![state.clone()],
+        // A result or a runner that does not fit, a market that is not there: nothing changed.
+        (_, Some(Err(said))) if !about_state(said) => vec![state.clone()],
+        _ => vec![],
+    }
+}
+
+fn about_state(refusal: Refusal) -> bool {
+    matches!(refusal, Refusal::WrongState | Refusal::MarketClosed | Refusal::MarketNotOpen | Refusal::MarketSuspended)
+}
