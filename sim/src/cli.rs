@@ -2,6 +2,7 @@
 //! here; what it does is in the modules it calls.
 
 mod meta;
+mod museum;
 mod run;
 mod swarm;
 
@@ -48,6 +49,8 @@ enum Command {
     Swarm(swarm::SwarmArgs),
     /// Prove that the same seed gives the same trace in another process, and another seed another.
     Meta(meta::MetaArgs),
+    /// Put known mistakes back into the code, and show that each is found.
+    Museum(museum::MuseumArgs),
 }
 
 pub fn main() -> ExitCode {
@@ -56,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => run::replay(&args),
         Command::Swarm(args) => swarm::swarm(&args),
         Command::Meta(args) => meta::meta(&args),
+        Command::Museum(args) => museum::museum(&args),
     };
     match done {
         Ok(code) => ExitCode::from(code),

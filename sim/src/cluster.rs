@@ -12,3 +12,5 @@ mod seam;
 mod verdicts;
 pub mod watch;
 pub mod wires;
+
+pub use seam::EPOCH_MS;

@@ -25,8 +25,14 @@ pub struct Wish {
 
 /// The plan of a seed.
 pub fn plan(scenario: &Scenario, seed: u64, wish: &Wish) -> Plan {
+    plan_of(scenario, seed, wish, |_, _| ())
+}
+
+/// The same, with something changed before anything is made of it.
+pub fn plan_of(scenario: &Scenario, seed: u64, wish: &Wish, change: impl FnOnce(&mut Profile, &mut Rng)) -> Plan {
     let mut rng = Rng::new(seed);
     let mut profile = (scenario.make)(&mut rng);
+    change(&mut profile, &mut rng);
     profile.nodes = wish.nodes.unwrap_or(profile.nodes);
     profile.cells = wish.cells.unwrap_or(profile.cells);
     profile.clients = wish.clients.unwrap_or(profile.clients);

@@ -3,3 +3,4 @@
 //! none of them.
 
 pub mod catalogue;
+pub mod run;

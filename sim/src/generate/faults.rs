@@ -32,10 +32,11 @@ pub enum Kind {
     FullDisk,
     Misdirect,
     Rot,
+    RotSnapshot,
     Wipe,
 }
 
-pub const KINDS: [Kind; 21] = [
+pub const KINDS: [Kind; 22] = [
     Kind::Slow,
     Kind::Cut,
     Kind::CutOneWay,
@@ -56,6 +57,7 @@ pub const KINDS: [Kind; 21] = [
     Kind::FullDisk,
     Kind::Misdirect,
     Kind::Rot,
+    Kind::RotSnapshot,
     Kind::Wipe,
 ];
 
@@ -83,6 +85,7 @@ impl Kind {
             Kind::FullDisk => "full-disk",
             Kind::Misdirect => "misdirect",
             Kind::Rot => "rot",
+            Kind::RotSnapshot => "rot-snapshot",
             Kind::Wipe => "wipe",
         }
     }
@@ -93,7 +96,7 @@ impl Kind {
 
     /// Whether it destroys data that was synced.
     fn destroys(self) -> bool {
-        matches!(self, Kind::Misdirect | Kind::Rot | Kind::Wipe)
+        matches!(self, Kind::Misdirect | Kind::Rot | Kind::RotSnapshot | Kind::Wipe)
     }
 }
 
@@ -269,8 +272,8 @@ impl Maker<'_> {
                 self.at(then, Fault::PowerLoss { node: victim });
                 self.at(then + 100, Fault::Start { node: victim });
             }
-            Kind::Rot => {
-                let (snapshot, place) = (self.rng.percent(30), self.rng.next());
+            Kind::Rot | Kind::RotSnapshot => {
+                let (snapshot, place) = (kind == Kind::RotSnapshot, self.rng.next());
                 self.at(at, Fault::Kill { node: victim });
                 self.at(at + 10, Fault::Rot { node: victim, snapshot, place });
                 let then = at + 20 + self.rng.below(1_000);

@@ -216,6 +216,7 @@ fn bad_disks(rng: &mut Rng) -> Profile {
             Kind::SlowDisk,
             Kind::FullDisk,
             Kind::Rot,
+            Kind::RotSnapshot,
             Kind::Wipe,
         ],
         fault_rate: 60,

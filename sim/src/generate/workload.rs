@@ -14,6 +14,7 @@ use stakehold_actors::{
 
 use super::scenarios::Profile;
 use crate::{
+    cluster::EPOCH_MS,
     plan::{PlannedCall, Step, What},
     rng::Rng,
 };
@@ -142,7 +143,7 @@ impl Maker<'_> {
             min_stake: Minor(100),
             max_stake: Minor::MAX_AMOUNT,
             commission_bp: *self.rng.pick(&[0, 200, 500]),
-            start: None,
+            start: self.rng.percent(20).then(|| EPOCH_MS + from + (to - from) / 2),
             market_cap: self.rng.percent(10).then(|| Minor(20_000)),
             event_cap: self.rng.percent(10).then(|| Minor(40_000)),
         };

@@ -1,0 +1,105 @@
+//! `sim museum`: puts known mistakes back, and shows that they are found.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::{OK, SAFETY};
+use crate::museum::{
+    catalogue::{self, EXHIBITS, Exhibit},
+    run::look_for,
+};
+
+#[derive(Debug, Args)]
+pub struct MuseumArgs {
+    /// Only this mistake.
+    #[arg(long)]
+    bug: Option<String>,
+    /// Lists the mistakes and who must find them.
+    #[arg(long)]
+    list: bool,
+    /// Within so many seeds each must be found.
+    #[arg(long, default_value_t = 20)]
+    seeds: u64,
+    /// Processes at once; as many as there are cores if it is left out.
+    #[arg(long)]
+    jobs: Option<usize>,
+}
+
+pub fn museum(args: &MuseumArgs) -> Result<u8> {
+    if args.list {
+        for exhibit in EXHIBITS {
+            println!("{:<34} {:<12} {:<10?} {:<10} {}", exhibit.name, exhibit.layer, exhibit.level, exhibit.oracle, exhibit.what);
+        }
+        return Ok(OK);
+    }
+    match &args.bug {
+        Some(name) => {
+            let exhibit = catalogue::find(name)
+                .with_context(|| format!("there is no mistake {name:?}: `sim museum --list` names them"))?;
+            Ok(show(exhibit, args.seeds))
+        }
+        None => all(args),
+    }
+}
+
+/// Looks for one mistake, and says what came of it on one line.
+fn show(exhibit: &Exhibit, seeds: u64) -> u8 {
+    let finding = look_for(exhibit, seeds);
+    let verdict = if finding.is_right() { "found" } else { "NOT RIGHT" };
+    let what = match (&finding.found, &finding.control) {
+        (None, _) => format!("not within {seeds} seeds"),
+        (Some((seed, violation)), None) => format!("seed {seed}, by {violation}"),
+        (Some((seed, violation)), Some(control)) => format!("seed {seed}, by {violation}; and without it {control}"),
+    };
+    let expected = if finding.named || finding.found.is_none() { String::new() } else { format!(" (named: {})", exhibit.oracle) };
+    let line: String = format!("{:<34} {verdict:<9} {what}{expected}", exhibit.name).chars().take(220).collect();
+    println!("{line}");
+    if finding.is_right() { OK } else { SAFETY }
+}
+
+/// Every mistake in a process of its own.
+fn all(args: &MuseumArgs) -> Result<u8> {
+    let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+    let mut waiting = EXHIBITS.iter().rev().collect::<Vec<_>>();
+    let mut running: BTreeMap<&str, Child> = BTreeMap::new();
+    let (mut found, mut worst) = (0, OK);
+    while !waiting.is_empty() || !running.is_empty() {
+        while running.len() < jobs
+            && let Some(exhibit) = waiting.pop()
+        {
+            let child = Command::new(env::current_exe().context("the program does not find itself")?)
+                .args(["museum", "--bug", exhibit.name, "--seeds", &args.seeds.to_string()])
+                .stdout(Stdio::piped())
+                .spawn()
+                .context("the program does not start itself")?;
+            running.insert(exhibit.name, child);
+        }
+        let mut done = Vec::new();
+        for (name, child) in &mut running {
+            if child.try_wait()?.is_some() {
+                done.push(*name);
+            }
+        }
+        if done.is_empty() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        for name in done {
+            let output = running.remove(name).expect("it was there").wait_with_output()?;
+            print!("{}", String::from_utf8_lossy(&output.stdout));
+            if output.status.success() {
+                found += 1;
+            } else {
+                worst = SAFETY;
+            }
+        }
+    }
+    println!("{found} of {} found, by whom they should be, within {} seeds", EXHIBITS.len(), args.seeds);
+    Ok(worst)
+}

@@ -1,0 +1,111 @@
+//! Shows that the mistakes of the museum are found: each by an oracle that is named for it, within so
+//! many seeds, and that the same run without the mistake is right.
+
+use super::catalogue::{Exhibit, Level, Need};
+use crate::{
+    cluster,
+    core::{self, Watch},
+    generate::{self, Kind, Profile, SCENARIOS, Scenario, Wish},
+    oracles::Violation,
+    plan::Plan,
+    rng::Rng,
+    trace::Trace,
+};
+
+/// Steps of a core episode.
+const STEPS: u64 = 3_000;
+
+/// What came of looking for a mistake.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The seed that showed it, and what was seen.
+    pub found: Option<(u64, Violation)>,
+    /// What was seen without the mistake, with the same seed: must be nothing.
+    pub control: Option<Violation>,
+    /// Whether the oracle is one that the museum names.
+    pub named: bool,
+}
+
+impl Finding {
+    /// It was found, by whom it should, and by nothing else.
+    pub fn is_right(&self) -> bool {
+        self.found.is_some() && self.named && self.control.is_none()
+    }
+}
+
+/// Looks for a mistake with seeds from 1 to `seeds`.
+pub fn look_for(exhibit: &Exhibit, seeds: u64) -> Finding {
+    let found = (1..=seeds).find_map(|seed| Some((seed, with(exhibit, seed)?)));
+    let named = found.as_ref().is_some_and(|(_, violation)| {
+        violation.oracle == exhibit.oracle || exhibit.also.contains(&violation.oracle)
+    });
+    let control = found.as_ref().and_then(|(seed, _)| without(exhibit, *seed));
+    Finding { found, control, named }
+}
+
+/// What is seen of a seed when the code makes the mistake.
+pub fn with(exhibit: &Exhibit, seed: u64) -> Option<Violation> {
+    match exhibit.level {
+        Level::Core => core::mistaken(seed, STEPS, Watch::All, exhibit.name).err().map(|failure| failure.violation),
+        Level::Cluster => {
+            let mut plan = plan(exhibit, seed);
+            plan.setup.mistake = Some(exhibit.name.into());
+            cluster::run::run(&plan, Trace::default()).violation
+        }
+    }
+}
+
+/// What is seen of the same seed when it does not.
+pub fn without(exhibit: &Exhibit, seed: u64) -> Option<Violation> {
+    match exhibit.level {
+        Level::Core => core::episode(seed, STEPS).err().map(|failure| failure.violation),
+        Level::Cluster => cluster::run::run(&plan(exhibit, seed), Trace::default()).violation,
+    }
+}
+
+/// A plan with what the mistake needs to show.
+pub fn plan(exhibit: &Exhibit, seed: u64) -> Plan {
+    let swarm = Scenario { name: "museum", what: "what an exhibit needs", make: SCENARIOS[0].make };
+    generate::plan_of(&swarm, seed, &Wish::default(), |profile, rng| furnish(profile, exhibit.needs, rng))
+}
+
+/// Small and quick, with a lot of what is needed.
+fn furnish(profile: &mut Profile, needs: &[Need], rng: &mut Rng) {
+    (profile.nodes, profile.cells, profile.clients) = (3, *rng.pick(&[1, 2, 4]), 16);
+    (profile.accounts, profile.markets, profile.rate, profile.surge) = (12, 4, 80, 1);
+    (profile.until_ms, profile.market_ms, profile.patience_ms) = (14_000, 5_000, 2_000);
+    (profile.repeats, profile.fault_rate, profile.seldom, profile.in_play) = (10, 100, 2, 40);
+    profile.tuning.calls_per_cell = 512;
+    profile.tuning.max_queue = 1_024;
+    profile.faults.clear();
+    for need in needs {
+        let faults: &[Kind] = match need {
+            Need::Restarts => &[Kind::Kill, Kind::PowerLoss],
+            Need::PowerLoss => &[Kind::PowerLossOfAll, Kind::PowerLoss],
+            Need::Wipe => &[Kind::Wipe],
+            Need::LogRot => &[Kind::Rot],
+            Need::SnapshotRot => &[Kind::RotSnapshot],
+            Need::Partitions => &[Kind::Cut, Kind::CutOneWay, Kind::Clog],
+            Need::Loss => &[Kind::Reset, Kind::Flap],
+            Need::ClockJumps => &[Kind::Clock],
+            _ => &[],
+        };
+        profile.faults.extend(faults);
+        match need {
+            Need::Snapshots => (profile.tuning.snapshot_every, profile.tuning.keep_log) = (20, 20),
+            Need::SmallSegments => {
+                profile.tuning.segment_bytes = 256 << 10;
+                (profile.tuning.snapshot_every, profile.tuning.keep_log) = (20, 20);
+            }
+            Need::SmallQueues => (profile.tuning.calls_per_cell, profile.tuning.max_queue) = (16, 16),
+            Need::Retries => profile.repeats = 40,
+            Need::LateOrders => profile.patience_ms = 100,
+            Need::InPlay => profile.in_play = 100,
+            Need::Settlements | Need::Resettlements => profile.market_ms = 3_000,
+            Need::Wipe | Need::ClockJumps => profile.until_ms = 24_000,
+            Need::ManySteps => profile.accounts = 400,
+            Need::Pending => (profile.accounts, profile.hot_wallet) = (4, 50),
+            _ => {}
+        }
+    }
+}
