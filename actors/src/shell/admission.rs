@@ -13,8 +13,10 @@ use crate::api::ApiError;
 /// How much may be under way, and for how long.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Calls under way per cell on its leader. New orders get three quarters of them, everything
-    /// else all: a cancel finds room when an order no longer does.
+    /// Calls under way per cell on its leader. New orders get half of them, the funding of orders that
+    /// other cells have taken in three quarters, everything else all: a cancel finds room when an
+    /// order no longer does. Were orders to take the room of fundings, each cell's orders would wait
+    /// for money from another full of orders that wait.
     pub calls_per_cell: usize,
     /// An actor that nobody has needed for this long is passivated, in milliseconds. Short: an
     /// idle actor costs 7 KB, and waking one 5 microseconds.
@@ -35,6 +37,8 @@ impl Default for Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Urgency {
     NewOrder,
+    /// Holds its room for one commit here, and an order's room in another cell until it is through.
+    Funding,
     Other,
 }
 
@@ -61,7 +65,8 @@ impl Admission {
 
     pub(super) fn enter(&self, urgency: Urgency) -> Result<Permit, ApiError> {
         let room = match urgency {
-            Urgency::NewOrder => self.most * 3 / 4,
+            Urgency::NewOrder => self.most / 2,
+            Urgency::Funding => self.most * 3 / 4,
             Urgency::Other => self.most,
         };
         let admitted = self.under_way.fetch_add(1, Ordering::Relaxed) < room;
@@ -84,13 +89,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn new_orders_are_shed_before_cancels() {
+    fn new_orders_are_shed_first_and_cancels_last() {
         let admission = Admission::new(&Limits { calls_per_cell: 4, ..Limits::default() });
-        let orders: Vec<_> = (0..3).map(|_| admission.enter(Urgency::NewOrder).unwrap()).collect();
-        assert!(matches!(admission.enter(Urgency::NewOrder), Err(ApiError::Busy { .. })));
+        let full = |urgency| matches!(admission.enter(urgency), Err(ApiError::Busy { .. }));
+        let orders: Vec<_> = (0..2).map(|_| admission.enter(Urgency::NewOrder).unwrap()).collect();
+        assert!(full(Urgency::NewOrder));
+        let funding = admission.enter(Urgency::Funding).unwrap();
+        assert!(full(Urgency::Funding));
         let cancel = admission.enter(Urgency::Other).unwrap();
-        assert!(admission.enter(Urgency::Other).is_err());
-        drop((orders, cancel));
+        assert!(full(Urgency::Other));
+        drop((orders, funding, cancel));
         assert_eq!(admission.under_way(), 0);
     }
 }

@@ -286,8 +286,8 @@ impl Exchange {
         account: AccountId,
         command: Command,
     ) -> Result<Verdict, Failure> {
-        let urgency = if matches!(command, Command::Fund(_)) { Urgency::NewOrder } else { Urgency::Other };
-        if urgency == Urgency::NewOrder {
+        let urgency = if matches!(command, Command::Fund(_)) { Urgency::Funding } else { Urgency::Other };
+        if urgency == Urgency::Funding {
             self.room_for_orders()?;
         }
         let permit = desk.admission.enter(urgency)?;

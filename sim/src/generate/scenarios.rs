@@ -109,7 +109,7 @@ fn tuning(rng: &mut Rng) -> Tuning {
         segment_bytes: *rng.pick(&[256 << 10, 512 << 10, 1 << 20]),
         heartbeat_ms: 100,
         election_ms: (250, 500),
-        calls_per_cell: *rng.pick(&[64, 512, 4096]),
+        calls_per_cell: *rng.pick(&[256, 1_024, 4_096]),
         max_queue: *rng.pick(&[64, 1024, 8192]),
     }
 }

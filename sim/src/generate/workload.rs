@@ -158,7 +158,8 @@ impl Maker<'_> {
         let somewhen = |rng: &mut Rng| from + span / 5 + rng.below(span * 3 / 5 + 1);
         if self.rng.percent(self.profile.in_play) {
             let at = from + span / 3 + self.rng.below(span / 4 + 1);
-            let bet_delay_s = *self.rng.pick(&[0, 0, 1]);
+            // A client that waits less than the delay never hears of its bet.
+            let bet_delay_s = if self.profile.patience_ms < 2_500 { 0 } else { *self.rng.pick(&[0, 1, 1]) };
             if self.rng.percent(60) {
                 self.operator(at, Request::SuspendMarket { market });
                 self.operator(at + 30, Request::TurnInPlay { market, bet_delay_s });
