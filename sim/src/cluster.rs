@@ -2,9 +2,11 @@
 //!
 //! - [`run`]: the driver, window by window. Start here.
 //! - [`node`]: a node's disk and its lives. `seam`: the world it sees. [`wires`]: what is between nodes.
-//! - [`clients`]: who asks. [`watch`]: who looks, and `verdicts`, `reads`: what answers are held against.
+//! - [`clients`]: who asks. [`watch`]: who looks, and `verdicts`, `reads`, `feeds`: what answers are held
+//!   against.
 
 pub mod clients;
+mod feeds;
 pub mod node;
 mod reads;
 pub mod run;

@@ -4,17 +4,18 @@
 //! In a plan a market is named by the number of the call that creates it, and an order by the call
 //! that places it: a call whose market is not there yet waits for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use stakehold_actors::{
     api::{ApiError, CancelOrder, Principal, Request, Response, WhichOrder},
-    domain::types::{AccountId, MarketId, OrderId},
+    domain::types::{AccountId, MarketId, OrderId, Reference},
 };
-use stakehold_raft::NodeId;
+use stakehold_raft::{CellId, NodeId};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{node::Answer, watch::Watch};
 use crate::{
+    oracles::Violation,
     plan::{Net, Plan, PlannedCall},
     rng,
 };
@@ -55,6 +56,10 @@ struct Call {
     attempts: u64,
     attempt: u64,
     done: bool,
+    /// How often its word was committed when it began.
+    said: u64,
+    /// A bet in play has no answer before, or it did not serve its delay.
+    not_before: u64,
 }
 
 /// What became of calls, in numbers.
@@ -80,6 +85,8 @@ pub struct Clients {
     open: usize,
     markets: BTreeMap<u64, MarketId>,
     orders: BTreeMap<u64, OrderId>,
+    /// References under which somebody has bet.
+    bet: BTreeSet<(AccountId, Reference)>,
     pub counts: Counts,
 }
 
@@ -96,6 +103,7 @@ impl Clients {
             open: 0,
             markets: BTreeMap::new(),
             orders: BTreeMap::new(),
+            bet: BTreeSet::new(),
             counts: Counts::default(),
         };
         for (at, planned) in plan.calls() {
@@ -107,7 +115,8 @@ impl Clients {
     /// One more call, at `at`.
     pub fn plan(&mut self, at: u64, planned: PlannedCall) {
         let id = planned.id;
-        let call = Call { planned, request: None, begun: false, attempts: 0, attempt: 0, done: false };
+        let call =
+            Call { planned, request: None, begun: false, attempts: 0, attempt: 0, done: false, said: 0, not_before: 0 };
         self.calls.insert(id, call);
         self.later(at, Todo::Try(id));
     }
@@ -123,6 +132,11 @@ impl Clients {
 
     pub fn next_due(&self) -> Option<u64> {
         self.todo.first_key_value().map(|((due, _), _)| *due)
+    }
+
+    /// The markets that clients know of, the newest last.
+    pub fn markets(&self) -> impl DoubleEndedIterator<Item = MarketId> + '_ {
+        self.markets.values().copied()
     }
 
     /// Calls that have begun and have no answer.
@@ -172,6 +186,20 @@ impl Clients {
             self.open += 1;
             self.counts.calls += 1;
             watch.reads(|reads, books| reads.begin(id, request, books));
+            call.said = watch.verdicts(|verdicts| verdicts.said(request));
+            call.not_before = now;
+            if let Request::Place { account, market, reference, .. } = request
+                && self.bet.insert((*account, reference.clone()))
+                && !watch.verdicts(|verdicts| verdicts.knows(*account, *market, reference))
+            {
+                let cell = market.cell().map(CellId);
+                call.not_before += watch
+                    .books(|books| {
+                        let cell = cell.filter(|cell| cell.0 < books.cells.count())?;
+                        Some(books.cell(cell).market(*market)?.bet_delay_ms() * 1_000)
+                    })
+                    .unwrap_or(0);
+            }
         }
         call.attempts += 1;
         self.counts.attempts += 1;
@@ -253,7 +281,16 @@ impl Clients {
         self.open -= 1;
         self.counts.answered += 1;
         let request = call.request.as_ref().expect("it was asked");
-        if let Err(violation) = watch.verdicts(|verdicts| verdicts.check(request, &answer)) {
+        let accepted = |response: &Response| match response {
+            Response::Placed { reports, .. } => reports.iter().any(|report| report.outcome.is_ok()),
+            _ => false,
+        };
+        if now < call.not_before && answer.as_ref().is_ok_and(accepted) {
+            let message =
+                format!("{request:?} was accepted {} us before its bet delay was over", call.not_before - now);
+            watch.violated(Violation::new("I6", message));
+        }
+        if let Err(violation) = watch.verdicts(|verdicts| verdicts.check(request, call.said, &answer)) {
             watch.violated(violation);
         }
         if let Err(violation) = watch.reads(|reads, _| reads.end(id, &answer)) {

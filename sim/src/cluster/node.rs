@@ -16,7 +16,8 @@ use bytes::Bytes;
 use stakehold::kernel::{Kernel, Record};
 use stakehold_actors::{
     api::{ApiError, Call, Principal, Request, Response},
-    shell::Limits,
+    domain::types::MarketId,
+    shell::{FeedEvent, Limits},
 };
 use stakehold_raft::{
     HostConfig, NodeId,
@@ -46,6 +47,7 @@ pub struct Answer {
 struct Left {
     started: Mutex<Option<Result<(Kernel, Arc<dyn Inbound>), String>>>,
     answers: Mutex<Vec<Answer>>,
+    fed: Mutex<Vec<(MarketId, FeedEvent)>>,
     settled: AtomicBool,
     drained: AtomicBool,
 }
@@ -197,6 +199,25 @@ impl Life {
 
     pub fn take_answers(&self) -> Vec<Answer> {
         std::mem::take(&mut lock(&self.left.answers))
+    }
+
+    /// Somebody follows a market on this node. False if it has no replica of it, or not yet.
+    pub fn follow(&self, market: MarketId) -> bool {
+        let (Some((kernel, _)), Some(runtime)) = (&self.kernel, &self.runtime) else { return false };
+        let _inside = runtime.enter();
+        let Ok(mut feed) = kernel.exchange.feed(market) else { return false };
+        let left = self.left.clone();
+        runtime.spawn(async move {
+            while let Some(event) = feed.next().await {
+                lock(&left.fed).push((market, event));
+            }
+        });
+        true
+    }
+
+    /// What those who follow were told.
+    pub fn take_fed(&self) -> Vec<(MarketId, FeedEvent)> {
+        std::mem::take(&mut lock(&self.left.fed))
     }
 
     /// A frame arrives.

@@ -17,6 +17,7 @@ use stakehold_raft::{
 
 use super::{
     clients::{Clients, Counts},
+    feeds::Feeds,
     node::{End, SimNode},
     watch::{Seen, Watch, violation_of},
     wires::{Change, Wires},
@@ -34,6 +35,9 @@ const WINDOW_US: u64 = 1_000;
 const LOOK_US: u64 = 10_000;
 const COMPARE_US: u64 = 250_000;
 const REST_LOOK_US: u64 = 100_000;
+/// How often somebody begins to follow markets, and how many of the newest.
+const FOLLOW_US: u64 = 200_000;
+const FOLLOWED: usize = 3;
 /// After it ended itself, or failed to start, a node is started again by whoever watches over it.
 const RESTART_US: u64 = 500_000;
 /// How long a node that leaves may take, in milliseconds.
@@ -68,6 +72,7 @@ pub struct Run {
     clients: Clients,
     cut_off: BTreeMap<NodeId, bool>,
     restarts: BTreeMap<NodeId, u64>,
+    feeds: Feeds,
     config: HostConfig,
     now: u64,
     faults: u64,
@@ -112,6 +117,7 @@ impl Run {
             clients: Clients::new(plan),
             cut_off: BTreeMap::new(),
             restarts: BTreeMap::new(),
+            feeds: Feeds::default(),
             now: 0,
             faults: 0,
             audited: false,
@@ -156,6 +162,9 @@ impl Run {
         self.watch.now_us.set(to);
         if look(LOOK_US) {
             self.look_at_leaders();
+        }
+        if look(FOLLOW_US) {
+            self.follow();
         }
         if look(COMPARE_US) {
             self.compare_replicas(true);
@@ -235,6 +244,7 @@ impl Run {
         self.watch.enter(Some(id), 0);
         node.end();
         self.watch.enter(None, 0);
+        self.feeds.end(id);
         self.wires.left(self.now, id);
         if !power {
             self.clients.lost(self.now, id);
@@ -256,6 +266,12 @@ impl Run {
             }
             for answer in life.take_answers() {
                 self.clients.answered(answer);
+            }
+            for (market, event) in life.take_fed() {
+                let heard = self.watch.books(|books| self.feeds.hear(id, market, &event, books));
+                if let Err(violation) = heard {
+                    self.watch.violated(violation);
+                }
             }
             if !was_up && life.kernel().is_some() {
                 self.watch.note_here("up", &[], String::new);
@@ -379,6 +395,7 @@ impl Run {
                 self.cut_off.remove(&NodeId(node));
             }
             Fault::Clock { node, ahead_ms } => {
+                self.watch.clock_jumped(now);
                 if let Some(node) = self.nodes.get(&NodeId(node)) {
                     node.ahead_ms.store(ahead_ms, std::sync::atomic::Ordering::Relaxed);
                 }
@@ -438,10 +455,13 @@ impl Run {
         let contents = node.disk.contents(name).unwrap_or_default();
         let at = (place >> 16) as usize % contents.len().max(1);
         // Zeros are where nothing was written yet.
-        let written = (at..contents.len()).chain(0..at).find(|at| contents[*at] != 0);
-        if let Some(at) = written {
-            node.disk.flip(name, at, 1 << (place >> 8) % 8);
-            self.watch.note("rot", Some(id), &[at as u64], || name.clone());
+        let written = |at: usize| (at..contents.len()).chain(0..at).find(|at| contents[*at] != 0);
+        for n in 0..1 + (place >> 4) % 8 {
+            let at = (at + (rng::of(place, &[n]) >> 16) as usize * usize::from(n > 0)) % contents.len().max(1);
+            if let Some(at) = written(at) {
+                node.disk.flip(name, at, 1 << (place >> 8) % 8);
+                self.watch.note("rot", Some(id), &[at as u64], || name.clone());
+            }
         }
     }
 
@@ -455,6 +475,21 @@ impl Run {
     }
 
     // -- looking --
+
+    /// On every node somebody follows the newest markets.
+    fn follow(&mut self) {
+        let markets: Vec<_> = self.clients.markets().rev().take(FOLLOWED).collect();
+        for (id, node) in &self.nodes {
+            let Some(life) = node.life.as_ref().filter(|life| !life.paused) else { continue };
+            self.watch.enter(Some(*id), life.clock_ms());
+            for market in &markets {
+                if !self.feeds.follows(*id, *market) && life.follow(*market) {
+                    self.feeds.begin(*id, *market);
+                }
+            }
+        }
+        self.watch.enter(None, 0);
+    }
 
     fn look_at_leaders(&self) {
         for (id, node) in &self.nodes {
@@ -517,6 +552,9 @@ impl Run {
         match self.unrest() {
             None if self.audited => {
                 self.compare_replicas(false);
+                if let Err(violation) = self.watch.books(|books| self.feeds.at_rest(books)) {
+                    self.watch.violated(violation);
+                }
                 self.watch.at_rest();
                 true
             }

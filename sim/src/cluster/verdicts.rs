@@ -14,11 +14,30 @@ use stakehold_raft::replica::{Item, Outcome};
 
 use crate::{books::Entry, oracles::Violation};
 
-#[derive(Default)]
+/// What an operator says of a market without a reference: said again it may be refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Word {
+    Open,
+    Suspend,
+    TurnInPlay,
+}
+
+fn word_of(request: &Request) -> Option<(Word, MarketId)> {
+    match request {
+        Request::OpenMarket { market } => Some((Word::Open, *market)),
+        Request::SuspendMarket { market } => Some((Word::Suspend, *market)),
+        Request::TurnInPlay { market, .. } => Some((Word::TurnInPlay, *market)),
+        _ => None,
+    }
+}
+
+#[derive(Debug, Default)]
 pub struct Verdicts {
     orders: BTreeMap<OrderKey, Result<OrderView, Refusal>>,
     wallets: BTreeMap<(AccountId, Reference), WalletReceipt>,
     markets: BTreeMap<Reference, MarketId>,
+    /// How often an operator's word about a market was committed.
+    words: BTreeMap<(Word, MarketId), u64>,
     /// Orders that were accepted, and of those the ones that needed another cell's money.
     pub accepted: u64,
 }
@@ -60,15 +79,40 @@ impl Verdicts {
             (Command::CreateMarket { reference, .. }, Verdict::MarketCreated(market)) => {
                 self.markets.entry(reference.clone()).or_insert(*market);
             }
+            (Command::Open { market }, Verdict::Done) => self.word(Word::Open, *market),
+            (Command::Suspend { market }, Verdict::Done) => self.word(Word::Suspend, *market),
+            (Command::TurnInPlay { market, .. }, Verdict::Done) => self.word(Word::TurnInPlay, *market),
             _ => {}
         }
+    }
+
+    fn word(&mut self, word: Word, market: MarketId) {
+        *self.words.entry((word, market)).or_default() += 1;
+    }
+
+    /// How often what the request says of a market was committed so far.
+    pub fn said(&self, request: &Request) -> u64 {
+        word_of(request).and_then(|word| self.words.get(&word)).copied().unwrap_or_default()
+    }
+
+    /// Whether there is a verdict on the first order of a call.
+    pub fn knows(&self, account: AccountId, market: MarketId, reference: &Reference) -> bool {
+        self.orders.contains_key(&OrderKey { account, market, reference: reference.clone(), index: 0 })
     }
 
     /// Whether an answer is one that the cluster has committed to.
     ///
     /// # Errors
-    /// I8 when it is not there, I4 when it is another.
-    pub fn check(&self, request: &Request, answer: &Result<Response, ApiError>) -> Result<(), Violation> {
+    /// I8 when it is not there, I4 when it is another. `said_before` is [`said`](Self::said) when the call began.
+    pub fn check(
+        &self,
+        request: &Request,
+        said_before: u64,
+        answer: &Result<Response, ApiError>,
+    ) -> Result<(), Violation> {
+        if answer.is_ok() && word_of(request).is_some() && self.said(request) <= said_before {
+            return Err(Violation::new("I8", format!("{request:?} was acknowledged and is not committed")));
+        }
         match (request, answer) {
             (Request::Place { account, market, reference, .. }, Ok(Response::Placed { reports, .. })) => {
                 for report in reports {

@@ -24,7 +24,7 @@ use stakehold_raft::{
 use tokio::runtime::TaskMeta;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{reads::Reads, verdicts::Verdicts};
+use super::{EPOCH_MS, reads::Reads, verdicts::Verdicts};
 use crate::{
     books::{Books, Entry},
     oracles::{Oracles, Violation},
@@ -34,6 +34,11 @@ use crate::{
 
 /// Applied entries of which what they did is kept, per cell, to compare other replicas with.
 const KEPT: usize = 512;
+
+/// After so long a node has noticed that its clock is ahead; what it may be ahead unnoticed, with all
+/// the doubt that slow links leave.
+const CLOCK_NOTICED_US: u64 = 4_000_000;
+const CLOCK_AHEAD_MS: u64 = 2_000;
 
 thread_local! {
     static WATCH: RefCell<Option<Rc<Watch>>> = const { RefCell::new(None) };
@@ -95,6 +100,8 @@ pub struct Watch {
     pub now_us: StdCell<u64>,
     pub node: StdCell<Option<NodeId>>,
     clock_ms: StdCell<u64>,
+    /// From then on no leader's clock may be far ahead: whoever's is has noticed.
+    clocks_right_from: StdCell<u64>,
     mistake: Option<String>,
     seldom: u32,
     choices: u64,
@@ -139,6 +146,7 @@ impl Watch {
             now_us: StdCell::new(0),
             node: StdCell::new(None),
             clock_ms: StdCell::new(0),
+            clocks_right_from: StdCell::new(0),
             mistake,
             seldom,
             choices,
@@ -228,6 +236,21 @@ impl Watch {
         }
     }
 
+    /// A node's clock is set.
+    pub fn clock_jumped(&self, now_us: u64) {
+        self.clocks_right_from.set(now_us + CLOCK_NOTICED_US);
+    }
+
+    /// A leader whose clock is ahead leads nothing: it would take the cell's time with it.
+    fn clock_of_leader(&self, cell: CellId, stamp: u64) -> Result<(), Violation> {
+        let now_ms = EPOCH_MS + self.now_us.get() / 1_000;
+        if self.now_us.get() > self.clocks_right_from.get() && stamp > now_ms + CLOCK_AHEAD_MS {
+            let message = format!("a leader of {cell} proposes with a clock that is {} ms ahead", stamp - now_ms);
+            return Err(Violation::new("L1", message));
+        }
+        Ok(())
+    }
+
     /// A node says that it leads a cell in a term.
     pub fn leads(&self, cell: CellId, term: u64, node: NodeId) {
         let first = *self.committed.borrow_mut().leaders.entry((cell, term)).or_insert_with(|| {
@@ -289,6 +312,7 @@ impl Watch {
             acks: again.acks,
             items: again.items.into_iter().map(plain).collect(),
         };
+        self.clock_of_leader(cell, again.stamp)?;
         let books = &mut committed.books;
         let did = catch_unwind(AssertUnwindSafe(|| books.apply(cell, again)))
             .map_err(|_| violation_of(&last_panic().unwrap_or_default()))?;

@@ -157,7 +157,7 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "A message that was refused once is never sent again, nor what follows it." },
 
     // -- apply --
-    Exhibit { name: "apply.wall_clock", layer: "apply", level: Core, oracle: "I7", also: &[], needs: &[],
+    Exhibit { name: "apply.wall_clock", layer: "apply", level: Core, oracle: "I7", also: &["Reference"], needs: &[],
         what: "An order is dated by the clock of the node that applies it." },
     Exhibit { name: "apply.hash_order", layer: "apply", level: Core, oracle: "I7", also: &["I3"], needs: &[],
         what: "Margins are released in an order that differs from node to node." },

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Steps of a core episode.
-const STEPS: u64 = 3_000;
+const STEPS: u64 = 5_000;
 
 /// What came of looking for a mistake.
 #[derive(Clone, Debug)]
@@ -36,9 +36,9 @@ impl Finding {
 /// Looks for a mistake with seeds from 1 to `seeds`.
 pub fn look_for(exhibit: &Exhibit, seeds: u64) -> Finding {
     let found = (1..=seeds).find_map(|seed| Some((seed, with(exhibit, seed)?)));
-    let named = found.as_ref().is_some_and(|(_, violation)| {
-        violation.oracle == exhibit.oracle || exhibit.also.contains(&violation.oracle)
-    });
+    let named = found
+        .as_ref()
+        .is_some_and(|(_, violation)| violation.oracle == exhibit.oracle || exhibit.also.contains(&violation.oracle));
     let control = found.as_ref().and_then(|(seed, _)| without(exhibit, *seed));
     Finding { found, control, named }
 }
@@ -92,6 +92,11 @@ fn furnish(profile: &mut Profile, needs: &[Need], rng: &mut Rng) {
         };
         profile.faults.extend(faults);
         match need {
+            // What is lost is what was under way: a slow disk has more of it.
+            Need::PowerLoss => {
+                profile.disk.sync_us = (2_000, 30_000);
+                (profile.rate, profile.fault_rate) = (200, 150);
+            }
             Need::Snapshots => (profile.tuning.snapshot_every, profile.tuning.keep_log) = (20, 20),
             Need::SmallSegments => {
                 profile.tuning.segment_bytes = 256 << 10;
