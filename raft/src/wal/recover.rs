@@ -324,8 +324,7 @@ impl<'a> Fold<'a> {
             .map(|(_, bad)| bad.batches.iter().map(|(number, _)| *number).max().unwrap_or(first))
             .collect();
         let beginning_gone = self.expected.is_none() && first > 1 && rotten.is_empty();
-        let unproven = proven < first && rotten.is_empty() && !beginning_gone;
-        let tail = if unproven || mistake!("wal.rot_taken_for_torn_tail") {
+        let tail = if proven < first && rotten.is_empty() && !beginning_gone {
             let cut_bytes = self.pending.iter().map(|(_, bad)| bad.end - bad.offset).sum();
             reached!("wal.torn_tail_cut", cut_bytes > 0);
             Tail { next: first, cut_bytes, cut: true, clean: self.pending.is_empty() }
