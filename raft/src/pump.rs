@@ -148,7 +148,9 @@ impl<M: Machine> Pump<M> {
                 pump.answered(from, to, round, answer);
             }
         };
-        match cells.route(to, attempt) {
+        let route = cells.route(to, attempt);
+        tracing::debug!(%from, %to, round, first = delivery.first, ?route, "sending messages");
+        match route {
             Some(node) if node == cells.here() => {
                 let Some(group) = cells.group(to) else { return answered(None) };
                 let later = answered.clone();
@@ -175,6 +177,7 @@ impl<M: Machine> Pump<M> {
 
     fn answered(&self, from: CellId, to: CellId, round: u64, answer: Option<Answer>) {
         let Some(cells) = self.cells.upgrade() else { return };
+        tracing::debug!(%from, %to, round, ?answer, "messages are answered");
         let mut pause = None;
         {
             let mut streams = self.streams();

@@ -2,7 +2,7 @@
 //!
 //! - [`run`]: the driver, window by window. Start here.
 //! - [`node`]: a node's disk and its lives. `seam`: the world it sees. [`wires`]: what is between nodes.
-//! - [`clients`]: who asks. [`watch`]: who looks, and `verdicts`, `reads`, `feeds`: what answers are held
+//! - [`clients`]: who asks. [`watch`]: who looks, and `verdicts`, `reads`, `feeds`, `terms`: what answers are held
 //!   against.
 
 pub mod clients;
@@ -11,6 +11,7 @@ pub mod node;
 mod reads;
 pub mod run;
 mod seam;
+mod terms;
 mod verdicts;
 pub mod watch;
 pub mod wires;

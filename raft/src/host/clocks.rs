@@ -110,9 +110,8 @@ pub(super) async fn watch<M: Machine>(host: Weak<Host<M>>) {
             ),
             None if was_ahead => {
                 tracing::info!("this node's clock is right again");
-                // What was put off meanwhile is begun now: nothing else may ever ask for it.
-                for cell in host.groups.keys() {
-                    host.turn.mark_cell(*cell);
+                for group in host.groups.values() {
+                    group.begin_anew();
                 }
             }
             _ => {}

@@ -287,6 +287,7 @@ impl<M: Machine> Group<M> {
     pub(crate) fn acknowledge(&self, ack: Ack) {
         self.receipts.send_replace(());
         let mut q = self.queue();
+        tracing::debug!(cell = %self.id, ?ack, ready = q.leading.ready, known = ?q.acks, "acknowledged");
         if !q.leading.ready {
             return;
         }
@@ -441,6 +442,13 @@ impl<M: Machine> Group<M> {
         q.leading.ready = true;
         self.leadership.send_replace(Leadership { leading: true, term });
         self.arm(q, Duration::ZERO);
+        self.begin_anew();
+    }
+
+    /// Looks at everything that may have been put off: a hand-over or a fast clock kept it back, and
+    /// nothing else may ever ask for it.
+    pub(crate) fn begin_anew(&self) {
+        self.turn.mark_cell(self.id);
         let to: Vec<CellId> = self.shared.read(|replica| replica.outbox_depths().map(|(to, ..)| to).collect());
         self.turn.mark_streams(self.id, to);
     }
@@ -506,7 +514,7 @@ impl<M: Machine> Group<M> {
     pub(crate) fn keep_leading(&self) {
         reached!("lead.kept_after_hand_over");
         self.queue().handing_over = false;
-        self.turn.mark_cell(self.id);
+        self.begin_anew();
     }
 
     /// Commands that wait for their verdict here.

@@ -2,7 +2,7 @@
 //! arrived is delivered, every node runs to the window's end on its own virtual clock, and what it sent
 //! is put on the wires. So no node can hear of what has not happened yet, and the plan alone decides.
 
-use std::{collections::BTreeMap, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
 use stakehold::kernel::Record;
 use stakehold_actors::{
@@ -19,6 +19,7 @@ use super::{
     clients::{Clients, Counts},
     feeds::Feeds,
     node::{End, SimNode},
+    terms::Terms,
     watch::{Seen, Watch, violation_of},
     wires::{Change, Wires},
 };
@@ -73,6 +74,7 @@ pub struct Run {
     cut_off: BTreeMap<NodeId, bool>,
     restarts: BTreeMap<NodeId, u64>,
     feeds: Feeds,
+    terms: RefCell<Terms>,
     config: HostConfig,
     now: u64,
     faults: u64,
@@ -118,6 +120,7 @@ impl Run {
             cut_off: BTreeMap::new(),
             restarts: BTreeMap::new(),
             feeds: Feeds::default(),
+            terms: RefCell::default(),
             now: 0,
             faults: 0,
             audited: false,
@@ -291,6 +294,10 @@ impl Run {
             self.watch.violated(violation_of(message));
         }
         self.end(id, false);
+        // What the sentence says to do is done.
+        if matches!(&end, End::NoStart(reason) if reason.contains("let it rejoin")) {
+            self.empty(id);
+        }
         self.restarts.insert(id, self.now + RESTART_US);
     }
 
@@ -395,10 +402,13 @@ impl Run {
                 self.cut_off.remove(&NodeId(node));
             }
             Fault::Clock { node, ahead_ms } => {
-                self.watch.clock_jumped(now);
                 if let Some(node) = self.nodes.get(&NodeId(node)) {
                     node.ahead_ms.store(ahead_ms, std::sync::atomic::Ordering::Relaxed);
                 }
+                // Nobody can tell who is right when several are wrong.
+                let right = |node: &&SimNode| node.ahead_ms.load(std::sync::atomic::Ordering::Relaxed) == 0;
+                let wrong = self.nodes.len() - self.nodes.values().filter(right).count();
+                self.watch.clocks_changed(now, wrong);
             }
             Fault::FailWrite { node, after } => self.disk(node, |faults| faults.fail_write = Some(after)),
             Fault::FailSync { node, after } => self.disk(node, |faults| faults.fail_sync = Some(after)),
@@ -467,11 +477,16 @@ impl Run {
 
     fn wipe(&mut self, id: NodeId) {
         self.end(id, true);
+        self.empty(id);
+        self.start(id);
+    }
+
+    /// The node's disk is replaced by an empty one.
+    fn empty(&mut self, id: NodeId) {
         let node = self.nodes.get_mut(&id).expect("a node of the plan");
         let seed = rng::of(self.setup.choices, &[0x317E, u64::from(id.0), node.lives]);
         node.disk = stakehold_raft::disk::MemDisk::new(seed);
         node.member = true;
-        self.start(id);
     }
 
     // -- looking --
@@ -514,6 +529,11 @@ impl Run {
                 let status = group.status();
                 if let Some(halted) = &status.halted {
                     self.watch.violated(violation_of(&halted.message));
+                }
+                if let Err(violation) =
+                    self.terms.borrow_mut().hear(*cell, status.id, status.term, node.lives, self.now)
+                {
+                    self.watch.violated(violation);
                 }
                 if status.applied + 1 != committed || status.applied == 0 {
                     continue;
@@ -615,7 +635,9 @@ impl Run {
                         (sent, books.replica(*to).acknowledgement(cell).through)
                     });
                     return Some(format!(
-                        "{waiting} messages of {cell} to {to} are not acknowledged ({sent} sent, {taken} taken in)"
+                        "{waiting} messages of {cell} to {to} are not acknowledged ({sent} sent, {taken} taken in; {id} is {:?} \
+                         with {} waiting and {} under way)",
+                        status.role, status.waiting, status.in_flight
                     ));
                 }
             }

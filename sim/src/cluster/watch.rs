@@ -37,7 +37,7 @@ const KEPT: usize = 512;
 
 /// After so long a node has noticed that its clock is ahead; what it may be ahead unnoticed, with all
 /// the doubt that slow links leave.
-const CLOCK_NOTICED_US: u64 = 4_000_000;
+const CLOCK_NOTICED_US: u64 = 3_000_000;
 const CLOCK_AHEAD_MS: u64 = 2_000;
 
 thread_local! {
@@ -236,9 +236,9 @@ impl Watch {
         }
     }
 
-    /// A node's clock is set.
-    pub fn clock_jumped(&self, now_us: u64) {
-        self.clocks_right_from.set(now_us + CLOCK_NOTICED_US);
+    /// A node's clock is set; so many are wrong now.
+    pub fn clocks_changed(&self, now_us: u64, wrong: usize) {
+        self.clocks_right_from.set(if wrong > 1 { u64::MAX } else { now_us + CLOCK_NOTICED_US });
     }
 
     /// A leader whose clock is ahead leads nothing: it would take the cell's time with it.
@@ -438,6 +438,10 @@ impl Hooks for Watch {
 
     fn now_ms(&self) -> u64 {
         self.clock_ms.get()
+    }
+
+    fn node_random(&self) -> u64 {
+        rng::of(self.choices, &[0x4A4D, self.node.get().map_or(0, |node| u64::from(node.0))])
     }
 }
 

@@ -236,9 +236,9 @@ impl Maker<'_> {
             }
             Kind::Drain => self.at(at, Fault::Drain { node }),
             Kind::Clock => {
-                let ahead_ms = *self.rng.pick(&[-2_000, -400, -50, 50, 400, 700, 5_000]);
+                let ahead_ms = *self.rng.pick(&[-2_000, -400, -50, 50, 400, 700, 5_000, 5_000]);
                 self.at(at, Fault::Clock { node, ahead_ms });
-                self.at(then, Fault::Clock { node, ahead_ms: 0 });
+                self.at(then + 3_000, Fault::Clock { node, ahead_ms: 0 });
             }
             Kind::FailWrite => {
                 let after = 1 + self.rng.below(50);

@@ -157,7 +157,7 @@ pub const EXHIBITS: &[Exhibit] = &[
     // -- apply --
     Exhibit { name: "apply.wall_clock", layer: "apply", level: Core, oracle: "I7", also: &["Reference"], needs: &[],
         what: "An order is dated by the clock of the node that applies it." },
-    Exhibit { name: "apply.hash_order", layer: "apply", level: Core, oracle: "I3", also: &["I7"], needs: &[],
+    Exhibit { name: "apply.hash_order", layer: "apply", level: Cluster, oracle: "I7", also: &["I3"], needs: &[],
         what: "Margins are released in an order that differs from node to node." },
     Exhibit { name: "apply.deadline_after_command", layer: "apply", level: Core, oracle: "I6", also: &["Reference"], needs: &[ScheduledStarts],
         what: "A command is applied before a deadline that has come." },

@@ -73,7 +73,7 @@ pub fn plan(exhibit: &Exhibit, seed: u64) -> Plan {
 fn furnish(profile: &mut Profile, needs: &[Need], rng: &mut Rng) {
     (profile.nodes, profile.cells, profile.clients) = (3, *rng.pick(&[1, 2, 4]), 16);
     (profile.accounts, profile.markets, profile.rate, profile.surge) = (12, 4, 80, 1);
-    (profile.until_ms, profile.market_ms, profile.patience_ms) = (14_000, 5_000, 2_000);
+    (profile.until_ms, profile.market_ms, profile.patience_ms) = (14_000, 5_000, 3_000);
     (profile.repeats, profile.fault_rate, profile.seldom, profile.in_play) = (10, 100, 2, 40);
     profile.tuning.calls_per_cell = 512;
     profile.tuning.max_queue = 1_024;
@@ -107,7 +107,8 @@ fn furnish(profile: &mut Profile, needs: &[Need], rng: &mut Rng) {
             Need::LateOrders => profile.patience_ms = 100,
             Need::InPlay => profile.in_play = 100,
             Need::Settlements | Need::Resettlements => profile.market_ms = 3_000,
-            Need::Wipe | Need::ClockJumps => profile.until_ms = 24_000,
+            Need::Wipe => profile.until_ms = 24_000,
+            Need::ClockJumps => (profile.until_ms, profile.fault_rate) = (24_000, 15),
             Need::ManySteps => profile.accounts = 400,
             Need::Pending => (profile.accounts, profile.hot_wallet) = (4, 50),
             _ => {}
