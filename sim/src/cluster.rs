@@ -2,6 +2,7 @@
 //!
 //! - [`run`]: the driver, window by window. Start here.
 //! - [`node`]: a node's disk and its lives. `seam`: the world it sees. [`wires`]: what is between nodes.
+//! - `told`: what an entry is, as the trace says it.
 //! - [`clients`]: who asks. [`watch`]: who looks, and `verdicts`, `reads`: what answers are held against.
 
 pub mod clients;
@@ -9,6 +10,7 @@ pub mod node;
 mod reads;
 pub mod run;
 mod seam;
+mod told;
 mod verdicts;
 pub mod watch;
 pub mod wires;

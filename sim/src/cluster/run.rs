@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, rc::Rc, time::Duration};
 use stakehold::kernel::Record;
 use stakehold_actors::{
     api::{Request, Response},
+    domain::types::Minor,
     shell::Limits,
 };
 use stakehold_raft::{
@@ -25,7 +26,7 @@ use crate::{
     oracles::Violation,
     plan::{Fault, Plan, Step, What},
     rng,
-    trace::Trace,
+    trace::{Event, Trace},
 };
 
 /// A window is at least this long: timers count in milliseconds.
@@ -34,6 +35,8 @@ const WINDOW_US: u64 = 1_000;
 const LOOK_US: u64 = 10_000;
 const COMPARE_US: u64 = 250_000;
 const REST_LOOK_US: u64 = 100_000;
+/// How often the trace is told how much money is between cells.
+const MONEY_US: u64 = 100_000;
 /// After it ended itself, or failed to start, a node is started again by whoever watches over it.
 const RESTART_US: u64 = 500_000;
 /// How long a node that leaves may take, in milliseconds.
@@ -68,6 +71,8 @@ pub struct Run {
     clients: Clients,
     cut_off: BTreeMap<NodeId, bool>,
     restarts: BTreeMap<NodeId, u64>,
+    /// Who led what in which term when it was last looked at.
+    leading: BTreeMap<(NodeId, CellId), u64>,
     config: HostConfig,
     now: u64,
     faults: u64,
@@ -86,6 +91,16 @@ pub fn run(plan: &Plan, trace: Trace) -> Outcome {
     let mut run = Run::new(plan, trace);
     while !run.step() {}
     run.finish()
+}
+
+/// Runs a plan as [`run`] does; everything that happened too.
+pub fn kept(plan: &Plan) -> (Outcome, Vec<Event>) {
+    let mut run = Run::new(plan, Trace::kept());
+    while !run.step() {}
+    let watch = run.watch.clone();
+    let outcome = run.finish();
+    let events = watch.trace().take_kept();
+    (outcome, events)
 }
 
 impl Run {
@@ -112,6 +127,7 @@ impl Run {
             clients: Clients::new(plan),
             cut_off: BTreeMap::new(),
             restarts: BTreeMap::new(),
+            leading: BTreeMap::new(),
             now: 0,
             faults: 0,
             audited: false,
@@ -156,6 +172,9 @@ impl Run {
         self.watch.now_us.set(to);
         if look(LOOK_US) {
             self.look_at_leaders();
+        }
+        if look(MONEY_US) {
+            self.tell_money();
         }
         if look(COMPARE_US) {
             self.compare_replicas(true);
@@ -456,17 +475,41 @@ impl Run {
 
     // -- looking --
 
-    fn look_at_leaders(&self) {
+    fn look_at_leaders(&mut self) {
+        let mut leading = BTreeMap::new();
         for (id, node) in &self.nodes {
             let Some(kernel) = node.life.as_ref().and_then(super::node::Life::kernel) else { continue };
             for group in kernel.host.cells() {
                 let lead = *group.on_leadership().borrow();
                 if lead.leading {
                     self.watch.leads(group.id(), lead.term, *id);
+                    leading.insert((*id, group.id()), lead.term);
                 }
             }
         }
+        self.tell_lost_leads(leading);
     }
+
+    // -- for whoever reads the trace: nothing here depends on it --
+
+    /// Who leads no longer what it led.
+    fn tell_lost_leads(&mut self, leading: BTreeMap<(NodeId, CellId), u64>) {
+        for ((id, cell), term) in std::mem::replace(&mut self.leading, leading) {
+            if self.leading.get(&(id, cell)) != Some(&term) {
+                let numbers = [u64::from(cell.0), term];
+                self.watch.note("unlead", Some(id), &numbers, || format!("{cell} in term {term}"));
+            }
+        }
+    }
+
+    /// How much has left one cell and is not in another yet, in minor units: collections count −.
+    fn tell_money(&self) {
+        let between = self.config.cells.all().map(|id| self.watch.books(|books| books.cell(id).totals().transit));
+        let between = i64::try_from(between.sum::<i128>()).unwrap_or(i64::MAX);
+        self.watch.note("money", None, &[between.cast_unsigned()], || format!("{} between cells", Minor(between)));
+    }
+
+    // -- comparing --
 
     /// I7: replicas that have applied the same are the same, and are what the log says.
     fn compare_replicas(&self, one: bool) {
