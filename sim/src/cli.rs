@@ -1,9 +1,12 @@
 //! The command line: what a developer at a terminal does with a simulation. What each command prints is
 //! here; what it does is in the modules it calls.
 
+mod explain;
 mod meta;
+mod plan_of;
 mod run;
 mod swarm;
+mod timeline;
 
 use std::process::ExitCode;
 
@@ -44,6 +47,10 @@ enum Command {
     Run(run::RunArgs),
     /// Run a plan from a file.
     Replay(run::ReplayArgs),
+    /// Tell what the violation of a plan depends on, as a story.
+    Explain(explain::ExplainArgs),
+    /// Draw a run as one HTML page: nodes, leaders, messages, faults, money, and the violation.
+    Timeline(timeline::TimelineArgs),
     /// Run many seeds, on all cores.
     Swarm(swarm::SwarmArgs),
     /// Prove that the same seed gives the same trace in another process, and another seed another.
@@ -54,6 +61,8 @@ pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Replay(args) => run::replay(&args),
+        Command::Explain(args) => explain::explain(&args),
+        Command::Timeline(args) => timeline::timeline(&args),
         Command::Swarm(args) => swarm::swarm(&args),
         Command::Meta(args) => meta::meta(&args),
     };

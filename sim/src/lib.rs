@@ -14,6 +14,7 @@ pub mod books;
 pub mod cli;
 pub mod cluster;
 pub mod core;
+pub mod explain;
 pub mod generate;
 pub mod marks;
 pub mod museum;
@@ -22,4 +23,6 @@ pub mod plan;
 pub mod rng;
 #[cfg(test)]
 mod sources;
+pub mod timeline;
 pub mod trace;
+pub mod words;

@@ -71,8 +71,8 @@ pub struct Run {
     clients: Clients,
     cut_off: BTreeMap<NodeId, bool>,
     restarts: BTreeMap<NodeId, u64>,
-    /// Who led what in which term when it was last looked at.
-    leading: BTreeMap<(NodeId, CellId), u64>,
+    /// Who led what last, in which term, and whether it still did when it was last looked at.
+    leading: BTreeMap<(NodeId, CellId), (u64, bool)>,
     config: HostConfig,
     now: u64,
     faults: u64,
@@ -487,19 +487,22 @@ impl Run {
                 }
             }
         }
-        self.tell_lost_leads(leading);
+        self.tell_leads(&leading);
     }
 
     // -- for whoever reads the trace: nothing here depends on it --
 
-    /// Who leads no longer what it led.
-    fn tell_lost_leads(&mut self, leading: BTreeMap<(NodeId, CellId), u64>) {
-        for ((id, cell), term) in std::mem::replace(&mut self.leading, leading) {
-            if self.leading.get(&(id, cell)) != Some(&term) {
-                let numbers = [u64::from(cell.0), term];
-                self.watch.note("unlead", Some(id), &numbers, || format!("{cell} in term {term}"));
+    /// Who leads no longer what it led, and who does so again in the same term.
+    fn tell_leads(&mut self, leading: &BTreeMap<(NodeId, CellId), u64>) {
+        for ((id, cell), (term, still)) in &mut self.leading {
+            let leads = leading.get(&(*id, *cell)) == Some(term);
+            if leads != *still {
+                let (kind, numbers) = (if leads { "lead" } else { "unlead" }, [u64::from(cell.0), *term]);
+                self.watch.note(kind, Some(*id), &numbers, || format!("{cell} in term {term}"));
+                *still = leads;
             }
         }
+        self.leading.extend(leading.iter().map(|(key, term)| (*key, (*term, true))));
     }
 
     /// How much has left one cell and is not in another yet, in minor units: collections count −.
