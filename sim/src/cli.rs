@@ -1,6 +1,7 @@
 //! The command line: what a developer at a terminal does with a simulation. What each command prints is
 //! here; what it does is in the modules it calls.
 
+mod diff;
 mod explain;
 mod meta;
 mod plan_of;
@@ -16,6 +17,8 @@ use crate::{cluster::run::Outcome, oracles::Violation};
 
 /// Nothing went wrong.
 pub const OK: u8 = 0;
+/// What was compared is not the same.
+pub const DIFFERENT: u8 = 1;
 /// What was asked for cannot be meant.
 pub const USAGE: u8 = 2;
 /// Something that must never be, was.
@@ -33,7 +36,8 @@ pub const NONDETERMINISM: u8 = 13;
     name = "sim",
     version,
     about,
-    after_help = "Exit codes: 0 nothing went wrong, 2 usage, 10 safety, 11 liveness, 12 crash, 13 not deterministic.\n\n\
+    after_help = "Exit codes: 0 nothing went wrong, 1 `diff` found a difference, 2 usage, 10 safety, 11 liveness, 12 crash, \
+                  13 not deterministic.\n\n\
                   Start with:  sim run --seed 1\n                sim swarm --minutes 1"
 )]
 struct Cli {
@@ -51,6 +55,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Draw a run as one HTML page: nodes, leaders, messages, faults, money, and the violation.
     Timeline(timeline::TimelineArgs),
+    /// Show where two plans, or two traces, part.
+    Diff(diff::DiffArgs),
     /// Run many seeds, on all cores.
     Swarm(swarm::SwarmArgs),
     /// Prove that the same seed gives the same trace in another process, and another seed another.
@@ -63,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => run::replay(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Timeline(args) => timeline::timeline(&args),
+        Command::Diff(args) => diff::diff(&args),
         Command::Swarm(args) => swarm::swarm(&args),
         Command::Meta(args) => meta::meta(&args),
     };

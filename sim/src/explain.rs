@@ -115,9 +115,15 @@ fn weight(subject: &Subject, teller: &Teller<'_>, at: usize, event: &Event) -> u
         "apply" => 7 * u32::from(subject.is_entry(event)),
         "entry" | "did" if subject.is_entry(event) => 8,
         "ask" => match event.numbers[..] {
-            [call, ..] if subject.calls.contains(&call) => 7,
             // That it is asked again says little.
-            [_, again, ..] if again > 1 => named(subject, at).min(1),
+            [call, again, ..] if again > 1 => {
+                if subject.calls.contains(&call) {
+                    2
+                } else {
+                    named(subject, at).min(1)
+                }
+            }
+            [call, ..] if subject.calls.contains(&call) => 7,
             _ => named(subject, at),
         },
         "answer" => match event.numbers.first() {
@@ -126,7 +132,11 @@ fn weight(subject: &Subject, teller: &Teller<'_>, at: usize, event: &Event) -> u
             Some(call) => subject.asked.get(call).copied().unwrap_or(0).min(named(subject, at).max(1)),
             None => 0,
         },
-        "entry" | "did" => named(subject, at),
+        // What was committed counts more than who asked for what.
+        "entry" | "did" => match named(subject, at) {
+            0 => 0,
+            weight => weight + 1,
+        },
         _ => 0,
     }
 }

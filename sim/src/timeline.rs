@@ -107,7 +107,9 @@ fn draw(plan: &Plan, outcome: &Outcome, events: &[Event], again: &str) -> Drawin
         marks: history.marks,
         about: story.as_ref().map(|story| story.about.clone()).unwrap_or_default(),
         left_out: story.as_ref().map_or(0, |story| story.left_out),
-        story: story.map(|story| story.lines.into_iter().map(|line| (line.at, line.text)).collect()).unwrap_or_default(),
+        story: story
+            .map(|story| story.lines.into_iter().map(|line| (line.at, line.text)).collect())
+            .unwrap_or_default(),
     }
 }
 
@@ -117,7 +119,10 @@ fn said(setup: &Setup) -> Vec<(&'static str, String)> {
         ("nodes", setup.nodes.to_string()),
         ("cells", setup.cells.to_string()),
         ("clients", setup.clients.to_string()),
-        ("wires", format!("{}\u{2013}{} ms, {}\u{2030} lost", ms(setup.net.least_us), ms(setup.net.most_us), setup.net.lost)),
+        (
+            "wires",
+            format!("{}\u{2013}{} ms, {}\u{2030} lost", ms(setup.net.least_us), ms(setup.net.most_us), setup.net.lost),
+        ),
         ("sync", format!("{}\u{2013}{} ms", ms(setup.disk.sync_us.0), ms(setup.disk.sync_us.1))),
         ("election", format!("{}\u{2013}{} ms", setup.tuning.election_ms.0, setup.tuning.election_ms.1)),
         ("snapshot", format!("every {} entries", setup.tuning.snapshot_every)),

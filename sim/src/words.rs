@@ -145,7 +145,8 @@ mod tests {
 
     #[test]
     fn debug_output_is_read_back() {
-        let text = r#"Place { account: AccountId(1), reference: Reference("b\"4"), orders: [A { x: -3, y: None }, B] } tail"#;
+        let text =
+            r#"Place { account: AccountId(1), reference: Reference("b\"4"), orders: [A { x: -3, y: None }, B] } tail"#;
         let (tree, rest) = parse(text);
         assert_eq!((tree.name(), rest), ("Place", " tail"));
         assert_eq!(tree.field("account").and_then(Tree::only), Some(&Tree::Word("1".into())));

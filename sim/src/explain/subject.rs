@@ -16,6 +16,7 @@ const LEADERS: usize = 3;
 /// Before the event of a violation, the apply in which it was seen, if it was seen in one.
 const SEEN_WITHIN: usize = 4;
 
+#[derive(Debug)]
 pub struct Subject {
     cells_of_cluster: Cells,
     /// What the message names, or what names the entry in which it was seen.
@@ -158,7 +159,9 @@ impl Subject {
 pub fn weight_of(found: &BTreeSet<Name>, of: &BTreeSet<Name>) -> u32 {
     let exact = found.iter().any(|name| matches!(name, Name::Reference(_) | Name::Order(_)));
     let has = |names: &BTreeSet<Name>, account: bool| {
-        names.iter().any(|name| if account { matches!(name, Name::Account(_)) } else { matches!(name, Name::Market(_)) })
+        names
+            .iter()
+            .any(|name| if account { matches!(name, Name::Account(_)) } else { matches!(name, Name::Market(_)) })
     };
     match (exact, has(found, true), has(found, false)) {
         (true, ..) => 7,

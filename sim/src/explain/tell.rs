@@ -23,6 +23,8 @@ const MOST_PARTS: usize = 8;
 /// Characters of a line.
 const LONG: usize = 230;
 
+/// Turns events into sentences.
+#[derive(Debug)]
 pub struct Teller<'a> {
     /// The plan's faults, by the event that tells of each.
     faults: BTreeMap<usize, &'a Fault>,
@@ -56,7 +58,9 @@ impl<'a> Teller<'a> {
         let text = &event.text;
         let told = match event.kind {
             "fault" => format!("fault: {}", words::fault(self.fault(at)?)),
-            "start" => format!("{node} starts{}", if number(0) > 1 { format!(" (life {})", number(0)) } else { String::new() }),
+            "start" => {
+                format!("{node} starts{}", if number(0) > 1 { format!(" (life {})", number(0)) } else { String::new() })
+            }
             "up" => format!("{node} is up"),
             "end" if number(0) == 1 => format!("{node} is without power"),
             "end" => format!("the process of {node} is gone"),
@@ -73,7 +77,7 @@ impl<'a> Teller<'a> {
             "rest" => "faults stop, and everything is to come to rest".into(),
             "ask" => {
                 let (client, request) = text.split_once(": ")?;
-                let again = if number(1) > 1 { format!(" again ({}. time)", number(1)) } else { String::new() };
+                let again = if number(1) > 1 { format!(" again (attempt {})", number(1)) } else { String::new() };
                 format!("{client} asks {node}{again}: {}", plain(&parse(request).0))
             }
             "answer" => {
@@ -110,13 +114,14 @@ impl<'a> Teller<'a> {
         let is_about = |part: &str| {
             let found = about.map(|about| (about, names(part, &BTreeSet::new())));
             found.is_some_and(|(about, found)| {
-                let reference = things(about).any(|name| {
-                    matches!(name, Name::Reference(reference) if part.contains(&format!("\"{reference}\"")))
-                });
+                let reference = things(about).any(
+                    |name| matches!(name, Name::Reference(reference) if part.contains(&format!("\"{reference}\""))),
+                );
                 reference || things(&found).any(|name| about.contains(name))
             })
         };
-        let mut told: Vec<String> = parts.iter().filter(|(text, _)| is_about(text)).map(|(_, tree)| plain(tree)).collect();
+        let mut told: Vec<String> =
+            parts.iter().filter(|(text, _)| is_about(text)).map(|(_, tree)| plain(tree)).collect();
         if told.is_empty() {
             told = parts.iter().map(|(_, tree)| plain(tree)).collect();
         }

@@ -46,21 +46,17 @@ fn read(events: &[Event]) -> Vec<Frame> {
     let mut frames: Vec<Frame> = Vec::new();
     // From, to, class and hash of what is under way: frames that are the same arrive in their order.
     let mut away: BTreeMap<(u8, u8, u64, u64), VecDeque<usize>> = BTreeMap::new();
-    for event in events {
+    for event in events.iter().filter(|event| matches!(event.kind, "send" | "deliver")) {
         let (Some(here), [there, class, _, hash]) = (event.node, &event.numbers[..]) else { continue };
         let (here, there) = (here.0 as u8 - 1, *there as u8 - 1);
-        match event.kind {
-            "send" => {
-                away.entry((here, there, *class, *hash)).or_default().push_back(frames.len());
-                frames.push(Frame { sent: event.at, took: -1, from: here, to: there, class: *class as u8 });
-            }
-            "deliver" => {
-                let sent = away.get_mut(&(there, here, *class, *hash)).and_then(VecDeque::pop_front);
-                if let Some(frame) = sent.and_then(|sent| frames.get_mut(sent)) {
-                    frame.took = (event.at - frame.sent).cast_signed();
-                }
-            }
-            _ => {}
+        if event.kind == "send" {
+            away.entry((here, there, *class, *hash)).or_default().push_back(frames.len());
+            frames.push(Frame { sent: event.at, took: -1, from: here, to: there, class: *class as u8 });
+            continue;
+        }
+        let sent = away.get_mut(&(there, here, *class, *hash)).and_then(VecDeque::pop_front);
+        if let Some(frame) = sent.and_then(|sent| frames.get_mut(sent)) {
+            frame.took = (event.at - frame.sent).cast_signed();
         }
     }
     frames
@@ -105,7 +101,8 @@ mod tests {
 
     #[test]
     fn too_many_are_put_together_and_none_is_forgotten() {
-        let many: Vec<Event> = (0..MOST as u64 + 5).map(|n| event(n * 3, 1 + (n % 2) as u16, "send", 2 - n % 2, n)).collect();
+        let many: Vec<Event> =
+            (0..MOST as u64 + 5).map(|n| event(n * 3, 1 + (n % 2) as u16, "send", 2 - n % 2, n)).collect();
         let frames = frames(&many);
         assert_eq!(frames.within, WHILE_US);
         assert!(frames.lines.len() < MOST);

@@ -6,12 +6,7 @@ use serde::Serialize;
 use stakehold_raft::CellId;
 
 use super::place;
-use crate::{
-    explain::Teller,
-    plan::Fault,
-    trace::Event,
-    words,
-};
+use crate::{explain::Teller, plan::Fault, trace::Event, words};
 
 /// What a node did from when to when: `starting`, `up`, `paused` or `down`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -4,9 +4,9 @@
 const run = JSON.parse(document.getElementById("data").textContent);
 const $ = id => document.getElementById(id);
 const canvas = $("canvas"), pen = canvas.getContext("2d"), tip = $("tip");
-const LEFT = 64, RIGHT = 16, AXIS = 26, STRIP = 13, FAULT_ROWS = 5, FAULT_ROW = 16, CURVE = 62;
+const LEFT = 64, RIGHT = 16, AXIS = 26, STRIP = 13, FAULT_ROWS = 7, MOMENT_ROWS = 2, FAULT_ROW = 16, CURVE = 62;
 const GAP = run.nodes.length > 5 ? 26 : 40;
-const ROW = Math.max(3, Math.min(14, Math.floor(64 / run.cells.length)));
+const ROW = Math.max(3, Math.min(14, Math.floor(92 / run.cells.length)));
 const LANE = STRIP + 3 + ROW * run.cells.length + 3;
 const END = Math.max(run.end, 1000);
 const CLASSES = ["raft", "request", "bulk"];
@@ -30,6 +30,7 @@ for (const [list, pairs] of [["setup", run.setup], ["numbers", run.numbers]]) {
   }
 }
 $("verdict").className = run.ok ? "good" : "bad";
+$("verdict").onclick = () => $("verdict").classList.toggle("all");
 $("verdict").textContent = (run.ok ? "" : `at ${seconds(run.end, 6)} s  `) + run.verdict;
 $("there").hidden = run.ok;
 
@@ -115,8 +116,11 @@ function drawFaults() {
     const moment = kind === "moment", x0 = X(from), x1 = Math.max(X(to), x0 + 2);
     font(11);
     const room = moment ? pen.measureText(text).width + 14 : Math.max(x1 - x0, Math.min(pen.measureText(text).width + 10, 60));
-    let row = ends.findIndex(end => end <= Math.max(x0, LEFT) - 2), crowded = row < 0;
-    if (crowded) row = ends.indexOf(Math.min(...ends));
+    // What is over in a moment has the upper rows, what lasts the lower ones.
+    const rows = moment ? [0, MOMENT_ROWS] : [MOMENT_ROWS, FAULT_ROWS], mine = ends.slice(...rows);
+    let row = mine.findIndex(end => end <= Math.max(x0, LEFT) - 2), crowded = row < 0;
+    if (crowded) row = mine.indexOf(Math.min(...mine));
+    row += rows[0];
     const y = FAULTS + row * FAULT_ROW, told = `${text}\n${seconds(from)}${moment ? "" : " to " + seconds(to)} s`;
     ends[row] = Math.max(ends[row], Math.max(x0, LEFT) + room);
     if (moment) {
@@ -150,13 +154,14 @@ function drawFrames() {
     if (known) known.count += count; else columns.set(key, { at, took, from, to, kind, count });
   }
   if (!each) wires = [...columns.values()];
+  const most = wires.reduce((most, wire) => Math.max(most, wire.count), 1);
   for (const wire of wires) {
     const down = wire.to > wire.from, lost = wire.took < 0;
     let y0 = laneTop(wire.from) + (down ? LANE : 0), y1 = laneTop(wire.to) + (down ? 0 : LANE);
     let x0 = X(wire.at), x1 = X(wire.at + Math.max(wire.took, 0));
     if (lost) { y1 = y0 + (down ? 1 : -1) * GAP * 0.4; x1 = x0 + 3; }
-    const thick = Math.min(4, 0.7 + Math.log2(wire.count) * 0.45);
-    const strength = each ? (wire.kind === 0 ? 0.45 : 0.8) : Math.min(0.6, 0.07 + 0.05 * wire.count);
+    const thick = Math.min(3, 0.7 + Math.log2(wire.count) * 0.35);
+    const strength = each ? (wire.kind === 0 ? 0.45 : 0.8) : 0.07 + 0.3 * wire.count / most;
     const tint = lost ? colour.lost : colour[CLASSES[wire.kind] || "raft"];
     line(x0, y0, x1, y1, `rgba(${tint}, ${lost ? Math.max(strength, 0.5) : strength})`, thick);
     if (lost && each) { line(x1 - 3, y1 - 3, x1 + 3, y1 + 3, `rgb(${tint})`, 1); line(x1 - 3, y1 + 3, x1 + 3, y1 - 3, `rgb(${tint})`, 1); }
@@ -171,7 +176,7 @@ function drawFrames() {
 function drawNodes() {
   run.nodes.forEach((name, node) => {
     const top = laneTop(node);
-    box(LEFT, top, width - RIGHT, LANE, colour.faint);
+    pen.globalAlpha = 0.8; box(LEFT, top, width - RIGHT, LANE, colour.faint); pen.globalAlpha = 1;
     label(name, 10, top + STRIP / 2, colour.ink, 14, 700);
     if (ROW >= 8) run.cells.forEach((cell, i) => label(cell, LEFT - 8, cellTop(node, i) + ROW / 2, cellColour(i), Math.min(10, ROW), 600, "right"));
   });
@@ -249,8 +254,9 @@ function drawCurve(points, top, name, tint, told) {
   const most = Math.max(1, ...points.map(point => Math.abs(point[1])));
   const low = points.some(point => point[1] < 0) ? most : 0, foot = top + CURVE - 14;
   const Y = value => foot - (value + low) / (most + low) * (CURVE - 24);
-  label(name, LEFT - 8, top + 14, colour.soft, 11, 600, "right");
-  label(told(most), LEFT - 8, top + 28, colour.soft, 10, 400, "right");
+  label(name, LEFT - 8, top + 12, colour.ink, 11, 600, "right");
+  label("in flight", LEFT - 8, top + 25, colour.soft, 10, 400, "right");
+  label("≤ " + told(most), LEFT - 8, top + 38, colour.soft, 10, 400, "right");
   line(LEFT, Y(0), width - RIGHT, Y(0), colour.line);
   pen.save(); pen.beginPath(); pen.rect(LEFT, top, width - LEFT - RIGHT, CURVE); pen.clip();
   pen.beginPath(); pen.moveTo(X(0), Y(0));
@@ -261,7 +267,7 @@ function drawCurve(points, top, name, tint, told) {
   pen.globalAlpha = 1; pen.strokeStyle = tint; pen.lineWidth = 1.3; pen.stroke(); pen.restore();
   hits.push({ x0: LEFT, x1: width - RIGHT, y0: top, y1: foot, text: time => {
     const at = first(points.map(point => point[0]), time + 1) - 1;
-    return `${name.replace(" ↕", "")}: ${told(at < 0 ? 0 : points[at][1])}\n${seconds(time)} s`;
+    return `${name} in flight: ${told(at < 0 ? 0 : points[at][1])}\n${seconds(time)} s`;
   } });
 }
 
@@ -294,7 +300,7 @@ function draw() {
   drawAxis();
   pen.save(); pen.beginPath(); pen.rect(LEFT, 0, width - LEFT - RIGHT, TOTAL); pen.clip(); drawFrames(); pen.restore();
   drawNodes(); drawEntries(); drawFaults(); drawMarks();
-  drawCurve(run.bets, CURVES, "bets ↕", colour.bets, value => String(value));
-  drawCurve(run.money, CURVES + CURVE, "money ↕", colour.money, value => (value / 100).toFixed(2));
+  drawCurve(run.bets, CURVES, "bets", colour.bets, value => String(value));
+  drawCurve(run.money, CURVES + CURVE, "money", colour.money, value => (value / 100).toFixed(2));
   drawMoments();
 }

@@ -121,7 +121,9 @@ mod tests {
 
     #[test]
     fn what_events_say_is_understood_and_a_time_is_no_order() {
-        let ask = of(r#"Place { account: AccountId(1), market: MarketId(100001024), reference: Reference("b40"), placed: 1700000002508 }"#);
+        let ask = of(
+            r#"Place { account: AccountId(1), market: MarketId(100001024), reference: Reference("b40"), placed: 1700000002508 }"#,
+        );
         assert_eq!(ask, [Reference("b40".into()), Account(1), Market(100_001_024)]);
         assert_eq!(Market(100_001_025).cell(), Some(1));
         assert_eq!(Order(2_199_023_255_587).cell(), Some(1));

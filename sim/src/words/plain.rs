@@ -94,7 +94,8 @@ fn special(name: &str, tree: &Tree) -> Option<String> {
         "Order" => Some(format!("{}{}", plain(tree.field("order")?), place(tree))),
         "OrderDecided" => {
             let outcome = tree.field("outcome")?;
-            let verdict = if outcome.name() == "Err" { plain(outcome) } else { format!("accepted as {}", plain(outcome)) };
+            let verdict =
+                if outcome.name() == "Err" { plain(outcome) } else { format!("accepted as {}", plain(outcome)) };
             Some(format!("{} is {verdict}", plain(tree.field("key")?)))
         }
         "CancelOrder" => Some(match tree.field("reduction").filter(|reduction| reduction.name() != "None") {
@@ -175,7 +176,8 @@ fn sentence(name: &str, tree: &Tree) -> String {
     let mut said = Vec::new();
     for (key, value) in fields {
         let known = matches!(key.as_str(), "market" | "account" | "reference");
-        let nothing = matches!(value.name(), "None" | "false") || matches!(value, Tree::List(items) if items.is_empty());
+        let nothing =
+            matches!(value.name(), "None" | "false") || matches!(value, Tree::List(items) if items.is_empty());
         if known || nothing || SILENT.contains(&key.as_str()) {
             continue;
         }
@@ -253,10 +255,7 @@ mod tests {
             post_only: false,
         };
         let place = Request::Place { account, market, reference: reference.clone(), orders: vec![order] };
-        assert_eq!(
-            said(&place),
-            "back 10.00 @ 3.00 on runner 2, fill or kill of market 17 for account 5 (b1156)"
-        );
+        assert_eq!(said(&place), "back 10.00 @ 3.00 on runner 2, fill or kill of market 17 for account 5 (b1156)");
         let replace = Request::Replace { account, market, order: OrderId(9), price: 310, reference: reference.clone() };
         assert_eq!(said(&replace), "replace order 9, price 310 of market 17 for account 5 (b1156)");
         assert_eq!(said(&Request::CancelAll { account, market: None }), "cancel all for account 5");
