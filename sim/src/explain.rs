@@ -19,6 +19,9 @@ use crate::{oracles::Violation, plan::Plan, trace::Event, words::names::Name};
 pub const LINES: usize = 60;
 /// Of those, at most so many are of faults, lives and leaders.
 const SCENERY: usize = 24;
+/// What weighs no more than this has little to do with it, and gets at most so many lines.
+const LIGHT: u32 = 1;
+const LIGHT_LINES: usize = 8;
 /// How a line about a fault begins.
 const FAULT: &str = "fault: ";
 
@@ -58,11 +61,13 @@ pub fn explain(plan: &Plan, events: &[Event], violation: &Violation) -> Story {
     let count = candidates.len();
     // The heaviest first, and of those the last.
     candidates.sort_unstable_by(|a, b| b.cmp(a));
-    let mut scenery = 0;
-    candidates.retain(|(_, at)| {
-        let is = is_scenery(events[*at].kind);
-        scenery += usize::from(is);
-        !is || scenery <= SCENERY
+    let (mut scenery, mut light) = (0, 0);
+    candidates.retain(|(weight, at)| {
+        let is_light = *weight <= LIGHT;
+        let is_scenery = !is_light && is_scenery(events[*at].kind);
+        light += usize::from(is_light);
+        scenery += usize::from(is_scenery);
+        !(is_scenery && scenery > SCENERY || is_light && light > LIGHT_LINES)
     });
     candidates.truncate(LINES);
     let mut chosen: Vec<usize> = candidates.into_iter().map(|(_, at)| at).collect();
@@ -71,7 +76,7 @@ pub fn explain(plan: &Plan, events: &[Event], violation: &Violation) -> Story {
     let mut shown = 0;
     for at in chosen {
         let event = &events[at];
-        let whole = subject.is_entry(event);
+        let whole = event.kind != "apply" && subject.is_entry(event);
         let told = if whole { teller.tell_all(at, event) } else { teller.tell(at, event, Some(&subject.names)) };
         let Some(text) = told else { continue };
         shown += 1;
@@ -124,7 +129,11 @@ fn weight(subject: &Subject, teller: &Teller<'_>, at: usize, event: &Event) -> u
                 }
             }
             [call, ..] if subject.calls.contains(&call) => 7,
-            _ => named(subject, at),
+            // Of its market or its account only: what came of it is in the entries.
+            _ => match named(subject, at) {
+                weight @ 4.. => weight,
+                weight => weight.min(LIGHT),
+            },
         },
         "answer" => match event.numbers.first() {
             Some(call) if subject.calls.contains(call) => 7,

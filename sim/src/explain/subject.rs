@@ -123,6 +123,7 @@ impl Subject {
                 ("lead", Some(node), Some(cell)) if self.cells.iter().any(|known| u64::from(*known) == *cell) => {
                     leaders.entry(*cell).or_default().push(node);
                 }
+                ("apply", Some(node), _) if self.is_entry(event) => _ = self.nodes.insert(node),
                 ("ask", Some(node), Some(call)) if self.calls.contains(call) => _ = self.nodes.insert(node),
                 _ => {}
             }

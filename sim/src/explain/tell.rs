@@ -10,7 +10,7 @@ use crate::{
     plan::{Fault, Plan},
     trace::Event,
     words::{
-        self,
+        self, Tree,
         names::{Name, names},
         parse, parse_all, plain,
     },
@@ -19,7 +19,7 @@ use crate::{
 /// Of what an entry holds or did, so much is told.
 const PARTS: usize = 3;
 /// And of the one in which a violation was seen.
-const MOST_PARTS: usize = 8;
+const MOST_PARTS: usize = 12;
 /// Characters of a line.
 const LONG: usize = 230;
 
@@ -98,7 +98,9 @@ impl<'a> Teller<'a> {
         let line = self.tell(at, event, None)?;
         let (head, _) = line.split_once(": ")?;
         let (_, parts) = event.text.split_once(": ")?;
-        let parts = parse_all(parts);
+        let mut parts = parse_all(parts);
+        // A bare `Funding` or `Done` says nothing that the rest does not.
+        parts.retain(|(_, tree)| event.kind == "entry" || !matches!(tree, Tree::Word(_)));
         let mut told = format!("{head}:");
         for (_, tree) in parts.iter().take(MOST_PARTS) {
             told += &format!("\n{}", shortened(plain(tree), LONG));

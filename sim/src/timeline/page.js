@@ -11,7 +11,7 @@ const LANE = STRIP + 3 + ROW * run.cells.length + 3;
 const END = Math.max(run.end, 1000);
 const CLASSES = ["raft", "request", "bulk"];
 const view = { from: 0, to: END };
-let chosen = null, hits = [], wires = [], colour = {}, width = 0, height = 0;
+let chosen = null, hits = [], wires = [], terms = [], colour = {}, width = 0, height = 0;
 
 // -- the head of the page --
 
@@ -199,11 +199,7 @@ function drawNodes() {
     const y = cellTop(node, cell);
     const drawn = box(X(from), y, X(to), ROW - 1, cellColour(cell),
       `${run.nodes[node]} leads ${run.cells[cell]} in term ${term}\n${seconds(from)} to ${seconds(to)} s`);
-    if (!drawn || ROW < 9) continue;
-    font(Math.min(10, ROW - 2), 600);
-    const room = drawn[1] - drawn[0] - 6, long = `${run.cells[cell]} · term ${term}`;
-    const said = pen.measureText(long).width <= room ? long : pen.measureText(String(term)).width <= room ? String(term) : "";
-    if (said) label(said, drawn[0] + 4, y + (ROW - 1) / 2 + 0.5, colour.panel, Math.min(10, ROW - 2), 600);
+    if (drawn && ROW >= 9) terms.push([...drawn, y, cell, term]);
   }
 }
 
@@ -216,6 +212,18 @@ function drawEntries() {
     pen.fillRect(x - 0.75, y + 1, 1.5, Math.max(1, ROW - 3));
     pen.globalAlpha = 1;
     if (few) hits.push({ x0: x - 2.5, x1: x + 2.5, y0: y, y1: y + ROW, text: `${text}\n${seconds(at)} s` });
+  }
+}
+
+function drawTerms() {
+  for (const [left, right, y, cell, term] of terms) {
+    font(Math.min(10, ROW - 2), 600);
+    const room = right - left - 6, long = `${run.cells[cell]} · term ${term}`;
+    const said = pen.measureText(long).width <= room ? long : pen.measureText(String(term)).width <= room ? String(term) : "";
+    if (!said) continue;
+    // Over the marks of its entries.
+    box(left, y, left + pen.measureText(said).width + 8, ROW - 1, cellColour(cell));
+    label(said, left + 4, y + (ROW - 1) / 2 + 0.5, colour.panel, Math.min(10, ROW - 2), 600);
   }
 }
 
@@ -296,10 +304,10 @@ function draw() {
   canvas.width = Math.round(width * ratio); canvas.height = Math.round(height * ratio);
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   pen.fillStyle = colour.panel; pen.fillRect(0, 0, width, height);
-  hits = [];
+  hits = []; terms = [];
   drawAxis();
   pen.save(); pen.beginPath(); pen.rect(LEFT, 0, width - LEFT - RIGHT, TOTAL); pen.clip(); drawFrames(); pen.restore();
-  drawNodes(); drawEntries(); drawFaults(); drawMarks();
+  drawNodes(); drawEntries(); drawTerms(); drawFaults(); drawMarks();
   drawCurve(run.bets, CURVES, "bets", colour.bets, value => String(value));
   drawCurve(run.money, CURVES + CURVE, "money", colour.money, value => (value / 100).toFixed(2));
   drawMoments();

@@ -29,6 +29,7 @@ pub fn fault(fault: &Fault) -> String {
         Fault::CutClients { node } => format!("clients no longer reach n{node}"),
         Fault::HealClients { node } => format!("clients reach n{node} again"),
         Fault::Clock { node, ahead_ms: 0 } => format!("the clock of n{node} is right again"),
+        Fault::Clock { node, ahead_ms: behind @ ..0 } => format!("the clock of n{node} is {} ms behind", behind.abs()),
         Fault::Clock { node, ahead_ms } => format!("the clock of n{node} is {ahead_ms} ms ahead"),
         Fault::FailWrite { node, after } => format!("n{node}: write {after} from now on fails"),
         Fault::FailSync { node, after } => format!("n{node}: sync {after} from now on fails"),
@@ -122,7 +123,7 @@ fn special(name: &str, tree: &Tree) -> Option<String> {
             plain(tree.field("remaining")?),
         )),
         // A wrapper of the same name, or one that says less than what it holds.
-        "Fund" | "Funded" | "Place" | "Replace" | "Posted" if tree.only().is_some() => only(),
+        "Refused" | "Fund" | "Funded" | "Place" | "Replace" | "Posted" if tree.only().is_some() => only(),
         "Posting" => Some(format!(
             "{} from {} to {}",
             plain(tree.field("amount")?),
