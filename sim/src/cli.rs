@@ -1,10 +1,14 @@
 //! The command line: what a developer at a terminal does with a simulation. What each command prints is
 //! here; what it does is in the modules it calls.
 
+mod diff;
+mod explain;
 mod meta;
 mod museum;
+mod plan_of;
 mod run;
 mod swarm;
+mod timeline;
 
 use std::process::ExitCode;
 
@@ -14,6 +18,8 @@ use crate::{cluster::run::Outcome, oracles::Violation};
 
 /// Nothing went wrong.
 pub const OK: u8 = 0;
+/// What was compared is not the same.
+pub const DIFFERENT: u8 = 1;
 /// What was asked for cannot be meant.
 pub const USAGE: u8 = 2;
 /// Something that must never be, was.
@@ -31,7 +37,8 @@ pub const NONDETERMINISM: u8 = 13;
     name = "sim",
     version,
     about,
-    after_help = "Exit codes: 0 nothing went wrong, 2 usage, 10 safety, 11 liveness, 12 crash, 13 not deterministic.\n\n\
+    after_help = "Exit codes: 0 nothing went wrong, 1 `diff` found a difference, 2 usage, 10 safety, 11 liveness, 12 crash, \
+                  13 not deterministic.\n\n\
                   Start with:  sim run --seed 1\n                sim swarm --minutes 1"
 )]
 struct Cli {
@@ -45,6 +52,12 @@ enum Command {
     Run(run::RunArgs),
     /// Run a plan from a file.
     Replay(run::ReplayArgs),
+    /// Tell what the violation of a plan depends on, as a story.
+    Explain(explain::ExplainArgs),
+    /// Draw a run as one HTML page: nodes, leaders, messages, faults, money, and the violation.
+    Timeline(timeline::TimelineArgs),
+    /// Show where two plans, or two traces, part.
+    Diff(diff::DiffArgs),
     /// Run many seeds, on all cores.
     Swarm(swarm::SwarmArgs),
     /// Prove that the same seed gives the same trace in another process, and another seed another.
@@ -57,6 +70,9 @@ pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Replay(args) => run::replay(&args),
+        Command::Explain(args) => explain::explain(&args),
+        Command::Timeline(args) => timeline::timeline(&args),
+        Command::Diff(args) => diff::diff(&args),
         Command::Swarm(args) => swarm::swarm(&args),
         Command::Meta(args) => meta::meta(&args),
         Command::Museum(args) => museum::museum(&args),

@@ -2,6 +2,7 @@
 //!
 //! - [`run`]: the driver, window by window. Start here.
 //! - [`node`]: a node's disk and its lives. `seam`: the world it sees. [`wires`]: what is between nodes.
+//! - `told`: what an entry is, as the trace says it.
 //! - [`clients`]: who asks. [`watch`]: who looks, and `verdicts`, `reads`, `feeds`, `terms`: what answers are held
 //!   against.
 
@@ -12,6 +13,7 @@ mod reads;
 pub mod run;
 mod seam;
 mod terms;
+mod told;
 mod verdicts;
 pub mod watch;
 pub mod wires;

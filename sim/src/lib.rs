@@ -14,6 +14,7 @@ pub mod books;
 pub mod cli;
 pub mod cluster;
 pub mod core;
+pub mod explain;
 pub mod generate;
 pub mod linear;
 pub mod marks;
@@ -23,4 +24,6 @@ pub mod plan;
 pub mod rng;
 #[cfg(test)]
 mod sources;
+pub mod timeline;
 pub mod trace;
+pub mod words;

@@ -3,6 +3,7 @@
 
 use std::{
     any::Any,
+    fmt,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -36,6 +37,7 @@ use super::{
 use crate::rng;
 
 /// An attempt's answer, and when the node gave it, in virtual microseconds.
+#[derive(Debug)]
 pub struct Answer {
     pub attempt: u64,
     pub at: u64,
@@ -65,6 +67,7 @@ pub struct Life {
     pub paused: bool,
 }
 
+#[derive(Debug)]
 pub struct SimNode {
     pub id: NodeId,
     pub disk: MemDisk,
@@ -73,6 +76,12 @@ pub struct SimNode {
     pub member: bool,
     pub lives: u64,
     pub life: Option<Life>,
+}
+
+impl fmt::Debug for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Life").field("began_us", &self.began_us).finish_non_exhaustive()
+    }
 }
 
 /// Why a life ended by itself.

@@ -12,11 +12,12 @@ use stakehold_raft::{CellId, Cells, ids::kind};
 
 use crate::{books::Books, oracles::Violation};
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Reads {
     under_way: BTreeMap<u64, Read>,
 }
 
+#[derive(Debug)]
 struct Read {
     cell: CellId,
     request: Request,

@@ -7,6 +7,7 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 use stakehold::kernel::Record;
 use stakehold_actors::{
     api::{Request, Response},
+    domain::types::Minor,
     shell::Limits,
 };
 use stakehold_raft::{
@@ -27,7 +28,7 @@ use crate::{
     oracles::Violation,
     plan::{Fault, Plan, Step, What},
     rng,
-    trace::Trace,
+    trace::{Event, Trace},
 };
 
 /// A window is at least this long: timers count in milliseconds.
@@ -39,6 +40,8 @@ const REST_LOOK_US: u64 = 100_000;
 /// How often somebody begins to follow markets, and how many of the newest.
 const FOLLOW_US: u64 = 200_000;
 const FOLLOWED: usize = 3;
+/// How often the trace is told how much money is between cells.
+const MONEY_US: u64 = 100_000;
 /// After it ended itself, or failed to start, a node is started again by whoever watches over it.
 const RESTART_US: u64 = 500_000;
 /// How long a node that leaves may take, in milliseconds.
@@ -75,6 +78,8 @@ pub struct Run {
     restarts: BTreeMap<NodeId, u64>,
     feeds: Feeds,
     terms: RefCell<Terms>,
+    /// Who led what last, in which term, and whether it still did when it was last looked at.
+    leading: BTreeMap<(NodeId, CellId), (u64, bool)>,
     config: HostConfig,
     now: u64,
     faults: u64,
@@ -93,6 +98,16 @@ pub fn run(plan: &Plan, trace: Trace) -> Outcome {
     let mut run = Run::new(plan, trace);
     while !run.step() {}
     run.finish()
+}
+
+/// Runs a plan as [`run`] does; everything that happened too.
+pub fn kept(plan: &Plan) -> (Outcome, Vec<Event>) {
+    let mut run = Run::new(plan, Trace::kept());
+    while !run.step() {}
+    let watch = run.watch.clone();
+    let outcome = run.finish();
+    let events = watch.trace().take_kept();
+    (outcome, events)
 }
 
 impl Run {
@@ -121,6 +136,7 @@ impl Run {
             restarts: BTreeMap::new(),
             feeds: Feeds::default(),
             terms: RefCell::default(),
+            leading: BTreeMap::new(),
             now: 0,
             faults: 0,
             audited: false,
@@ -168,6 +184,9 @@ impl Run {
         }
         if look(FOLLOW_US) {
             self.follow();
+        }
+        if look(MONEY_US) {
+            self.tell_money();
         }
         if look(COMPARE_US) {
             self.compare_replicas(true);
@@ -506,17 +525,44 @@ impl Run {
         self.watch.enter(None, 0);
     }
 
-    fn look_at_leaders(&self) {
+    fn look_at_leaders(&mut self) {
+        let mut leading = BTreeMap::new();
         for (id, node) in &self.nodes {
             let Some(kernel) = node.life.as_ref().and_then(super::node::Life::kernel) else { continue };
             for group in kernel.host.cells() {
                 let lead = *group.on_leadership().borrow();
                 if lead.leading {
                     self.watch.leads(group.id(), lead.term, *id);
+                    leading.insert((*id, group.id()), lead.term);
                 }
             }
         }
+        self.tell_leads(&leading);
     }
+
+    // -- for whoever reads the trace: nothing here depends on it --
+
+    /// Who leads no longer what it led, and who does so again in the same term.
+    fn tell_leads(&mut self, leading: &BTreeMap<(NodeId, CellId), u64>) {
+        for ((id, cell), (term, still)) in &mut self.leading {
+            let leads = leading.get(&(*id, *cell)) == Some(term);
+            if leads != *still {
+                let (kind, numbers) = (if leads { "lead" } else { "unlead" }, [u64::from(cell.0), *term]);
+                self.watch.note(kind, Some(*id), &numbers, || format!("{cell} in term {term}"));
+                *still = leads;
+            }
+        }
+        self.leading.extend(leading.iter().map(|(key, term)| (*key, (*term, true))));
+    }
+
+    /// How much has left one cell and is not in another yet, in minor units: collections count −.
+    fn tell_money(&self) {
+        let between = self.config.cells.all().map(|id| self.watch.books(|books| books.cell(id).totals().transit));
+        let between = i64::try_from(between.sum::<i128>()).unwrap_or(i64::MAX);
+        self.watch.note("money", None, &[between.cast_unsigned()], || format!("{} between cells", Minor(between)));
+    }
+
+    // -- comparing --
 
     /// I7: replicas that have applied the same are the same, and are what the log says.
     fn compare_replicas(&self, one: bool) {

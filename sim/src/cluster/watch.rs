@@ -24,7 +24,7 @@ use stakehold_raft::{
 use tokio::runtime::TaskMeta;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{EPOCH_MS, reads::Reads, verdicts::Verdicts};
+use super::{EPOCH_MS, reads::Reads, told, verdicts::Verdicts};
 use crate::{
     books::{Books, Entry},
     oracles::{Oracles, Violation},
@@ -313,9 +313,14 @@ impl Watch {
             items: again.items.into_iter().map(plain).collect(),
         };
         self.clock_of_leader(cell, again.stamp)?;
+        // Before it is applied: if that panics, this is what was applied.
+        let numbers = [u64::from(cell.0), term, index, hash];
+        self.note("entry", Some(node), &numbers, || told::entry(cell, term, index, &items));
         let books = &mut committed.books;
         let did = catch_unwind(AssertUnwindSafe(|| books.apply(cell, again)))
             .map_err(|_| violation_of(&last_panic().unwrap_or_default()))?;
+        let numbers = [u64::from(cell.0), index, did.outcomes.len() as u64, did.effects.len() as u64];
+        self.note("did", Some(node), &numbers, || told::did(cell, index, &did));
         if let Some(applied) = applied_by(witness) {
             same(node, cell, index, &did, applied)?;
         }
