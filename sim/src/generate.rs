@@ -41,8 +41,8 @@ pub fn plan_of(scenario: &Scenario, seed: u64, wish: &Wish, change: impl FnOnce(
     if let Some(faults) = &wish.faults {
         profile.faults = faults.clone();
     }
-    let mut steps = workload::steps(&profile, &mut Rng::new(rng.next()));
-    steps.extend(faults::steps(&profile, &mut Rng::new(rng.next())));
+    let mut steps = workload::steps(&profile, &mut Rng::new(rng.draw()));
+    steps.extend(faults::steps(&profile, &mut Rng::new(rng.draw())));
     steps.sort_by_key(|step| step.at);
-    Plan { setup: profile.setup(scenario.name, seed, rng.next()), steps }
+    Plan { setup: profile.setup(scenario.name, seed, rng.draw()), steps }
 }

@@ -21,7 +21,7 @@ impl Rng {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         let number = mixed(self.0);
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         number
@@ -29,7 +29,7 @@ impl Rng {
 
     /// Below `n`; 0 if `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
+        self.draw() % n.max(1)
     }
 
     /// From `least` to `most`, both included.
@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn the_numbers_never_change() {
         let mut rng = Rng::new(1);
-        assert_eq!([rng.next(), rng.next()], [0x910A_2DEC_8902_5CC1, 0xBEEB_8DA1_658E_EC67]);
+        assert_eq!([rng.draw(), rng.draw()], [0x910A_2DEC_8902_5CC1, 0xBEEB_8DA1_658E_EC67]);
         assert_ne!(of(1, &[1, 2]), of(1, &[2, 1]));
     }
 }

@@ -44,10 +44,13 @@ pub struct Answer {
     pub outcome: Result<Response, ApiError>,
 }
 
+/// A kernel, and what the wires feed.
+type Started = (Kernel, Arc<dyn Inbound>);
+
 /// What a node's tasks leave for the driver.
 #[derive(Default)]
 struct Left {
-    started: Mutex<Option<Result<(Kernel, Arc<dyn Inbound>), String>>>,
+    started: Mutex<Option<Result<Started, String>>>,
     answers: Mutex<Vec<Answer>>,
     fed: Mutex<Vec<(MarketId, FeedEvent)>>,
     settled: AtomicBool,
@@ -61,7 +64,7 @@ pub struct Life {
     plug: Arc<Plug>,
     fate: Arc<SimFate>,
     left: Arc<Left>,
-    kernel: Option<(Kernel, Arc<dyn Inbound>)>,
+    kernel: Option<Started>,
     began: Instant,
     began_us: u64,
     pub paused: bool,

@@ -488,7 +488,7 @@ impl Run {
         for n in 0..1 + (place >> 4) % 8 {
             let at = (at + (rng::of(place, &[n]) >> 16) as usize * usize::from(n > 0)) % contents.len().max(1);
             if let Some(at) = written(at) {
-                node.disk.flip(name, at, 1 << (place >> 8) % 8);
+                node.disk.flip(name, at, 1 << ((place >> 8) % 8));
                 self.watch.note("rot", Some(id), &[at as u64], || name.clone());
             }
         }

@@ -273,7 +273,7 @@ impl Maker<'_> {
                 self.at(then + 100, Fault::Start { node: victim });
             }
             Kind::Rot | Kind::RotSnapshot => {
-                let (snapshot, place) = (kind == Kind::RotSnapshot, self.rng.next());
+                let (snapshot, place) = (kind == Kind::RotSnapshot, self.rng.draw());
                 self.at(at, Fault::Kill { node: victim });
                 self.at(at + 10, Fault::Rot { node: victim, snapshot, place });
                 let then = at + 20 + self.rng.below(1_000);

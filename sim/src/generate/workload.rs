@@ -144,8 +144,8 @@ impl Maker<'_> {
             max_stake: Minor::MAX_AMOUNT,
             commission_bp: *self.rng.pick(&[0, 200, 500]),
             start: self.rng.percent(20).then(|| EPOCH_MS + from + (to - from) / 2),
-            market_cap: self.rng.percent(10).then(|| Minor(20_000)),
-            event_cap: self.rng.percent(10).then(|| Minor(40_000)),
+            market_cap: self.rng.percent(10).then_some(Minor(20_000)),
+            event_cap: self.rng.percent(10).then_some(Minor(40_000)),
         };
         let created = Request::CreateMarket { definition: Box::new(definition), reference: self.fresh('m') };
         let id = self.operator(from, created);
