@@ -3,6 +3,7 @@
 
 mod meta;
 mod museum;
+mod pool;
 mod run;
 mod swarm;
 

@@ -36,9 +36,9 @@ impl Finding {
 /// Looks for a mistake with seeds from 1 to `seeds`.
 pub fn look_for(exhibit: &Exhibit, seeds: u64) -> Finding {
     let found = (1..=seeds).find_map(|seed| Some((seed, with(exhibit, seed)?)));
-    let named = found.as_ref().is_some_and(|(_, violation)| {
-        violation.oracle == exhibit.oracle || exhibit.also.contains(&violation.oracle)
-    });
+    let named = found
+        .as_ref()
+        .is_some_and(|(_, violation)| violation.oracle == exhibit.oracle || exhibit.also.contains(&violation.oracle));
     let control = found.as_ref().and_then(|(seed, _)| without(exhibit, *seed));
     Finding { found, control, named }
 }
