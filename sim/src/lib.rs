@@ -14,6 +14,7 @@ pub mod books;
 pub mod cli;
 pub mod cluster;
 pub mod core;
+pub mod corpus;
 pub mod generate;
 pub mod linear;
 pub mod marks;
@@ -21,6 +22,7 @@ pub mod museum;
 pub mod oracles;
 pub mod plan;
 pub mod rng;
+pub mod shrink;
 #[cfg(test)]
 mod sources;
 pub mod trace;
