@@ -1,12 +1,16 @@
 //! The command line: what a developer at a terminal does with a simulation. What each command prints is
 //! here; what it does is in the modules it calls.
 
+mod corpus;
 mod diff;
 mod explain;
 mod meta;
 mod museum;
 mod plan_of;
+mod pool;
+mod replay;
 mod run;
+mod shrink;
 mod swarm;
 mod timeline;
 
@@ -51,13 +55,17 @@ enum Command {
     /// Run the plan of one seed.
     Run(run::RunArgs),
     /// Run a plan from a file.
-    Replay(run::ReplayArgs),
+    Replay(replay::ReplayArgs),
     /// Tell what the violation of a plan depends on, as a story.
     Explain(explain::ExplainArgs),
     /// Draw a run as one HTML page: nodes, leaders, messages, faults, money, and the violation.
     Timeline(timeline::TimelineArgs),
     /// Show where two plans, or two traces, part.
     Diff(diff::DiffArgs),
+    /// Make a plan that fails smaller, as long as it fails in the same way.
+    Shrink(shrink::ShrinkArgs),
+    /// The plans that once failed, and must pass.
+    Corpus(corpus::CorpusArgs),
     /// Run many seeds, on all cores.
     Swarm(swarm::SwarmArgs),
     /// Prove that the same seed gives the same trace in another process, and another seed another.
@@ -69,10 +77,12 @@ enum Command {
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
-        Command::Replay(args) => run::replay(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Timeline(args) => timeline::timeline(&args),
         Command::Diff(args) => diff::diff(&args),
+        Command::Replay(args) => replay::replay(&args),
+        Command::Shrink(args) => shrink::shrink(&args),
+        Command::Corpus(args) => corpus::corpus(&args),
         Command::Swarm(args) => swarm::swarm(&args),
         Command::Meta(args) => meta::meta(&args),
         Command::Museum(args) => museum::museum(&args),

@@ -14,6 +14,7 @@ pub mod books;
 pub mod cli;
 pub mod cluster;
 pub mod core;
+pub mod corpus;
 pub mod explain;
 pub mod generate;
 pub mod linear;
@@ -22,6 +23,7 @@ pub mod museum;
 pub mod oracles;
 pub mod plan;
 pub mod rng;
+pub mod shrink;
 #[cfg(test)]
 mod sources;
 pub mod timeline;

@@ -1,16 +1,9 @@
 //! `sim museum`: puts known mistakes back, and shows that they are found.
 
-use std::{
-    collections::BTreeMap,
-    env,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
-
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::{OK, SAFETY};
+use super::{OK, SAFETY, pool::Pool};
 use crate::museum::{
     catalogue::{self, EXHIBITS, Exhibit},
     run::look_for,
@@ -72,38 +65,22 @@ fn show(exhibit: &Exhibit, seeds: u64) -> u8 {
 
 /// Every mistake in a process of its own.
 fn all(args: &MuseumArgs) -> Result<u8> {
-    let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
-    let mut waiting = EXHIBITS.iter().rev().collect::<Vec<_>>();
-    let mut running: BTreeMap<&str, Child> = BTreeMap::new();
+    let mut pool = Pool::new(args.jobs);
+    let mut waiting = EXHIBITS.iter();
     let (mut found, mut worst) = (0, OK);
-    while !waiting.is_empty() || !running.is_empty() {
-        while running.len() < jobs
-            && let Some(exhibit) = waiting.pop()
+    loop {
+        while pool.has_room()
+            && let Some(exhibit) = waiting.next()
         {
-            let child = Command::new(env::current_exe().context("the program does not find itself")?)
-                .args(["museum", "--bug", exhibit.name, "--seeds", &args.seeds.to_string()])
-                .stdout(Stdio::piped())
-                .spawn()
-                .context("the program does not start itself")?;
-            running.insert(exhibit.name, child);
+            pool.start(exhibit.name, ["museum", "--bug", exhibit.name, "--seeds", &args.seeds.to_string()])?;
         }
-        let mut done = Vec::new();
-        for (name, child) in &mut running {
-            if child.try_wait()?.is_some() {
-                done.push(*name);
-            }
-        }
-        if done.is_empty() {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        for name in done {
-            let output = running.remove(name).expect("it was there").wait_with_output()?;
-            print!("{}", String::from_utf8_lossy(&output.stdout));
-            if output.status.success() {
-                found += 1;
-            } else {
-                worst = SAFETY;
-            }
+        let Some(done) = pool.next()? else { break };
+        print!("{}", done.out);
+        eprint!("{}", done.err);
+        if done.code == OK {
+            found += 1;
+        } else {
+            worst = SAFETY;
         }
     }
     println!("{found} of {} found, by whom they should be, within {} seeds", EXHIBITS.len(), args.seeds);

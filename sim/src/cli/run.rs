@@ -1,4 +1,4 @@
-//! `sim run` and `sim replay`: one plan, from a seed or from a file.
+//! `sim run`: the plan of one seed; and what is printed of any run.
 
 use std::{fs, io::BufWriter, path::PathBuf, time::Instant};
 
@@ -69,18 +69,6 @@ pub struct RunArgs {
     plan: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
-pub struct ReplayArgs {
-    /// The plan's file.
-    plan: PathBuf,
-    /// Writes every event, a line each.
-    #[arg(long)]
-    trace: Option<PathBuf>,
-    /// What the nodes log, on standard error: `debug`, or a filter like `stakehold_raft=info`.
-    #[arg(long)]
-    log: Option<String>,
-}
-
 /// Virtual time and node, in front of every line that a node logs.
 #[derive(Debug)]
 struct VirtualTime;
@@ -98,7 +86,11 @@ impl tracing_subscriber::fmt::time::FormatTime for VirtualTime {
     }
 }
 
-fn log(filter: Option<&String>) -> Result<()> {
+/// Prints what the nodes log, on standard error.
+///
+/// # Errors
+/// When the filter cannot be read.
+pub fn log(filter: Option<&String>) -> Result<()> {
     let Some(filter) = filter else { return Ok(()) };
     let filter = tracing_subscriber::EnvFilter::try_new(filter).context("the filter cannot be read")?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_timer(VirtualTime).with_ansi(false);
@@ -177,21 +169,22 @@ pub fn run(args: &RunArgs) -> Result<u8> {
     go(&plan, args.trace.as_ref(), &again)
 }
 
-pub fn replay(args: &ReplayArgs) -> Result<u8> {
-    log(args.log.as_ref())?;
-    let text = fs::read_to_string(&args.plan).with_context(|| format!("{} cannot be read", args.plan.display()))?;
-    let plan = Plan::parse(&text)?;
-    go(&plan, args.trace.as_ref(), &format!("sim replay {}", args.plan.display()))
+/// The trace: into a file if one is named.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn trace(path: Option<&PathBuf>) -> Result<Trace> {
+    let Some(path) = path else { return Ok(Trace::default()) };
+    let file = fs::File::create(path).with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(Trace::to_writer(Box::new(BufWriter::new(file))))
 }
 
-fn go(plan: &Plan, trace: Option<&PathBuf>, again: &str) -> Result<u8> {
-    let trace = match trace {
-        Some(path) => {
-            let file = fs::File::create(path).with_context(|| format!("{} cannot be written", path.display()))?;
-            Trace::to_writer(Box::new(BufWriter::new(file)))
-        }
-        None => Trace::default(),
-    };
+/// Runs a plan, and prints what became of it.
+///
+/// # Errors
+/// When the trace cannot be written.
+pub fn go(plan: &Plan, trace: Option<&PathBuf>, again: &str) -> Result<u8> {
+    let trace = self::trace(trace)?;
     #[expect(clippy::disallowed_methods, reason = "how long it took, for people: nothing depends on it")]
     let began = Instant::now();
     let outcome = run::run(plan, trace);
@@ -202,7 +195,7 @@ fn go(plan: &Plan, trace: Option<&PathBuf>, again: &str) -> Result<u8> {
 }
 
 /// Prints what went wrong, if anything did, and how to see it again.
-fn report(outcome: &Outcome, again: &str) -> u8 {
+pub fn report(outcome: &Outcome, again: &str) -> u8 {
     if let Some(violation) = &outcome.violation {
         println!("\nat {:.6} s  {violation}", outcome.at as f64 / 1e6);
         println!("again: {again}");

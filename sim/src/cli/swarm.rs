@@ -1,10 +1,8 @@
 //! `sim swarm`: many seeds, a process for each, on all cores. Every failure's plan is kept.
 
 use std::{
-    collections::BTreeMap,
-    env, fs,
+    fs,
     path::PathBuf,
-    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -12,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{OK, run::What};
+use super::{OK, pool::Pool, run::What};
 
 #[derive(Debug, Args)]
 pub struct SwarmArgs {
@@ -50,46 +48,31 @@ pub fn swarm(args: &SwarmArgs) -> Result<u8> {
     let began = Instant::now();
     let (first, last) = range(args, began)?;
     let deadline = args.minutes.map(|minutes| began + Duration::from_secs_f64(minutes * 60.0));
-    let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
     let line = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {msg}")?);
     let mut totals = Totals::default();
-    let mut running: BTreeMap<u64, Child> = BTreeMap::new();
+    let mut pool = Pool::new(args.jobs);
     let (mut next, mut worst) = (first, OK);
     loop {
         let over = deadline.is_some_and(|deadline| Instant::now() >= deadline) || (args.first && worst != OK);
-        while running.len() < jobs && next <= last && !over {
-            running.insert(next, start(next, args)?);
+        while pool.has_room() && next <= last && !over {
+            let seed = next.to_string();
+            let what = args.what.arguments();
+            pool.start(next, ["run", "--seed", &seed].into_iter().chain(what.split(' ')))?;
             next += 1;
         }
-        if running.is_empty() {
-            break;
+        let Some(done) = pool.next()? else { break };
+        totals.add(&done.out);
+        if done.code != OK {
+            totals.failed += 1;
+            worst = worst.max(done.code);
+            let kept = keep(done.key, args)?;
+            let text = format!("{}{}", done.out, done.err);
+            line.suspend(|| {
+                println!("seed {} failed ({}), plan in {}:\n{}\n", done.key, done.code, kept.display(), text.trim());
+            });
         }
-        let mut done = Vec::new();
-        for (seed, child) in &mut running {
-            if child.try_wait()?.is_some() {
-                done.push(*seed);
-            }
-        }
-        if done.is_empty() {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        for seed in done {
-            let output = running.remove(&seed).expect("it was there").wait_with_output()?;
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            let code = output.status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(super::CRASH);
-            totals.add(&text);
-            if code != OK {
-                totals.failed += 1;
-                worst = worst.max(code);
-                let kept = keep(seed, args)?;
-                let text = format!("{text}{}", String::from_utf8_lossy(&output.stderr));
-                line.suspend(|| {
-                    println!("seed {seed} failed ({code}), plan in {}:\n{}\n", kept.display(), text.trim())
-                });
-            }
-            line.set_message(totals.line(began.elapsed().as_secs_f64(), args.what.scenario.as_str()));
-            line.tick();
-        }
+        line.set_message(totals.line(began.elapsed().as_secs_f64(), args.what.scenario.as_str()));
+        line.tick();
     }
     line.finish_and_clear();
     println!("{}", totals.line(began.elapsed().as_secs_f64(), &args.what.scenario));
@@ -108,18 +91,6 @@ fn range(args: &SwarmArgs, began: Instant) -> Result<(u64, u64)> {
     };
     let (a, b) = text.split_once("..").context("seeds are a range: 1..100")?;
     Ok((a.parse().context("the first seed is a number")?, b.parse().context("the last seed is a number")?))
-}
-
-fn start(seed: u64, args: &SwarmArgs) -> Result<Child> {
-    Command::new(env::current_exe().context("the program does not find itself")?)
-        .arg("run")
-        .arg("--seed")
-        .arg(seed.to_string())
-        .args(args.what.arguments().split(' '))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("the program does not start itself")
 }
 
 fn keep(seed: u64, args: &SwarmArgs) -> Result<PathBuf> {

@@ -2,6 +2,8 @@
 //! arrived is delivered, every node runs to the window's end on its own virtual clock, and what it sent
 //! is put on the wires. So no node can hear of what has not happened yet, and the plan alone decides.
 
+mod state;
+
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
 use stakehold::kernel::Record;

@@ -1,0 +1,131 @@
+//! `sim replay`: a plan from a file, to its end or to the point that somebody wants to look at.
+
+use std::{fs, path::PathBuf, str::FromStr};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use stakehold_raft::CellId;
+
+use super::{
+    code_of,
+    run::{self, report},
+    summary,
+};
+use crate::{cluster::run::Run, plan::Plan};
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The plan's file.
+    plan: PathBuf,
+    /// Writes every event, a line each.
+    #[arg(long)]
+    trace: Option<PathBuf>,
+    /// What the nodes log, on standard error: `debug`, or a filter like `stakehold_raft=info`.
+    #[arg(long)]
+    log: Option<String>,
+    /// Stops after the window with this event (the line of the trace), and prints the state.
+    #[arg(long, value_name = "EVENT-NUMBER", conflicts_with = "break_at")]
+    until: Option<u64>,
+    /// Stops where this comes about, and prints the state: an oracle's violation (`I1`), or a committed
+    /// entry (`cell=7 index=991`).
+    #[arg(long = "break", value_name = "POINT")]
+    break_at: Option<Point>,
+}
+
+/// Where a run is to stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Point {
+    Event(u64),
+    Violation(String),
+    Entry { cell: CellId, index: u64 },
+}
+
+impl FromStr for Point {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((_, rest)) = text.split_once("cell=") else {
+            let oracle = text.trim();
+            return match oracle.chars().all(char::is_alphanumeric) && !oracle.is_empty() {
+                true => Ok(Point::Violation(oracle.into())),
+                false => Err("say an oracle (I1), or an entry (cell=7 index=991)".into()),
+            };
+        };
+        let numbers = rest.split_once("index=").map(|(cell, index)| (cell.trim(), index.trim()));
+        let read = numbers.and_then(|(cell, index)| {
+            let cell = if cell == "meta" { CellId::META } else { CellId(cell.trim_start_matches('c').parse().ok()?) };
+            Some(Point::Entry { cell, index: index.parse().ok()? })
+        });
+        read.ok_or_else(|| "an entry is named by two numbers: cell=7 index=991".into())
+    }
+}
+
+impl Point {
+    /// Whether the run has come to it. A window is the least that a run can do.
+    fn reached(&self, run: &Run) -> bool {
+        match self {
+            Point::Event(number) => run.events() >= *number,
+            Point::Violation(oracle) => run.watch().violation().is_some_and(|violation| violation.oracle == oracle),
+            Point::Entry { cell, index } => run.watch().committed(*cell) > *index,
+        }
+    }
+}
+
+/// A plan from its file.
+///
+/// # Errors
+/// A sentence when there is none, or it cannot be read.
+pub fn read(path: &PathBuf) -> Result<Plan> {
+    let text = fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    Plan::parse(&text).with_context(|| format!("{} is no plan", path.display()))
+}
+
+pub fn replay(args: &ReplayArgs) -> Result<u8> {
+    run::log(args.log.as_ref())?;
+    let plan = read(&args.plan)?;
+    let again = format!("sim replay {}", args.plan.display());
+    match args.until.map(Point::Event).or_else(|| args.break_at.clone()) {
+        None => run::go(&plan, args.trace.as_ref(), &again),
+        Some(point) => stop(&plan, args.trace.as_ref(), &point, &again),
+    }
+}
+
+/// Runs as far as the point, and prints what is there.
+fn stop(plan: &Plan, trace: Option<&PathBuf>, point: &Point, again: &str) -> Result<u8> {
+    if let Point::Entry { cell, .. } = point
+        && *cell != CellId::META
+        && cell.0 >= plan.setup.cells
+    {
+        bail!("the plan has {} cells: the last is cell={}", plan.setup.cells, plan.setup.cells - 1);
+    }
+    let mut run = Run::new(plan, run::trace(trace)?);
+    let over = loop {
+        let over = run.step();
+        if over || point.reached(&run) {
+            break over && !point.reached(&run);
+        }
+    };
+    print!("{}", run.state());
+    let outcome = run.finish();
+    if over {
+        println!("\nthe run ended before that: {}", summary(&outcome));
+    }
+    report(&outcome, again);
+    Ok(code_of(outcome.violation.as_ref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_is_an_oracle_or_an_entry_and_nothing_else() {
+        assert_eq!("I1".parse(), Ok(Point::Violation("I1".into())));
+        assert_eq!("cell=7 index=991".parse(), Ok(Point::Entry { cell: CellId(7), index: 991 }));
+        assert_eq!("cell=c7,index=991".replace(',', " ").parse(), Ok(Point::Entry { cell: CellId(7), index: 991 }));
+        assert_eq!("cell=meta index=3".parse(), Ok(Point::Entry { cell: CellId::META, index: 3 }));
+        for wrong in ["", "cell=7", "cell=x index=1", "index=1", "cell=1 index="] {
+            assert!(wrong.parse::<Point>().is_err(), "{wrong:?}");
+        }
+    }
+}
