@@ -32,6 +32,8 @@ pub const SAFETY: u8 = 10;
 pub const LIVENESS: u8 = 11;
 /// The code panicked.
 pub const CRASH: u8 = 12;
+/// Something that must be tried was not.
+pub const UNREACHED: u8 = 14;
 /// The same plan did not give the same trace.
 pub const NONDETERMINISM: u8 = 13;
 
@@ -42,7 +44,7 @@ pub const NONDETERMINISM: u8 = 13;
     version,
     about,
     after_help = "Exit codes: 0 nothing went wrong, 1 `diff` found a difference, 2 usage, 10 safety, 11 liveness, 12 crash, \
-                  13 not deterministic.\n\n\
+                  13 not deterministic, 14 a mark was not reached.\n\n\
                   Start with:  sim run --seed 1\n                sim swarm --minutes 1"
 )]
 struct Cli {

@@ -1,9 +1,10 @@
 //! `sim run`: the plan of one seed; and what is printed of any run.
 
-use std::{fs, io::BufWriter, path::PathBuf, time::Instant};
+use std::{collections::BTreeMap, fs, io::BufWriter, path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use serde::{Deserialize, Serialize};
 
 use super::{OK, code_of, summary};
 use crate::{
@@ -64,6 +65,9 @@ pub struct RunArgs {
     /// What the nodes log, on standard error: `debug`, or a filter like `stakehold_raft=info`.
     #[arg(long)]
     log: Option<String>,
+    /// Prints one JSON object: what the run did, and the violation.
+    #[arg(long)]
+    json: bool,
     /// Writes the plan, and does not run it.
     #[arg(long)]
     plan: Option<PathBuf>,
@@ -166,7 +170,49 @@ pub fn run(args: &RunArgs) -> Result<u8> {
         return Ok(OK);
     }
     let again = format!("sim run --seed {} {}", args.seed, args.what.arguments());
+    if args.json {
+        let outcome = run::run(&plan, trace(args.trace.as_ref())?);
+        println!("{}", serde_json::to_string(&Told::of(&outcome, &again))?);
+        return Ok(code_of(outcome.violation.as_ref()));
+    }
     go(&plan, args.trace.as_ref(), &again)
+}
+
+/// What a run did, as one process tells another.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Told {
+    pub virtual_s: f64,
+    pub events: u64,
+    pub entries: u64,
+    pub calls: u64,
+    pub bets: u64,
+    pub funded_across: u64,
+    pub faults: u64,
+    pub lives: u64,
+    /// How often each mark was reached.
+    pub marks: BTreeMap<String, u64>,
+    pub trace: String,
+    pub violation: Option<String>,
+    pub again: String,
+}
+
+impl Told {
+    fn of(outcome: &Outcome, again: &str) -> Self {
+        Self {
+            virtual_s: outcome.at as f64 / 1e6,
+            events: outcome.events,
+            entries: outcome.seen.entries,
+            calls: outcome.counts.answered,
+            bets: outcome.accepted,
+            funded_across: outcome.seen.funded_across,
+            faults: outcome.faults,
+            lives: outcome.lives,
+            marks: outcome.seen.marks.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
+            trace: format!("{:016x}", outcome.digest),
+            violation: outcome.violation.as_ref().map(ToString::to_string),
+            again: again.to_owned(),
+        }
+    }
 }
 
 /// The trace: into a file if one is named.

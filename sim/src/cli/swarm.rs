@@ -1,6 +1,7 @@
 //! `sim swarm`: many seeds, a process for each, on all cores. Every failure's plan is kept.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::PathBuf,
     time::{Duration, Instant},
@@ -10,7 +11,12 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{OK, pool::Pool, run::What};
+use super::{
+    OK, UNREACHED,
+    pool::Pool,
+    run::{Told, What},
+};
+use crate::marks::MARKS;
 
 #[derive(Debug, Args)]
 pub struct SwarmArgs {
@@ -26,6 +32,9 @@ pub struct SwarmArgs {
     /// Where plans that failed are kept.
     #[arg(long, default_value = "sim-failures")]
     keep: PathBuf,
+    /// Fails if a mark was reached by no run: what was never tried was not tested.
+    #[arg(long)]
+    all_marks: bool,
     /// Stops at the first failure.
     #[arg(long)]
     first: bool,
@@ -41,12 +50,13 @@ struct Totals {
     bets: u64,
     faults: u64,
     funded: u64,
+    marks: BTreeMap<String, u64>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long it may take, for people: no run depends on it")]
 pub fn swarm(args: &SwarmArgs) -> Result<u8> {
     let began = Instant::now();
-    let (first, last) = range(args, began)?;
+    let (first, last) = range(args)?;
     let deadline = args.minutes.map(|minutes| began + Duration::from_secs_f64(minutes * 60.0));
     let line = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {msg}")?);
     let mut totals = Totals::default();
@@ -57,16 +67,23 @@ pub fn swarm(args: &SwarmArgs) -> Result<u8> {
         while pool.has_room() && next <= last && !over {
             let seed = next.to_string();
             let what = args.what.arguments();
-            pool.start(next, ["run", "--seed", &seed].into_iter().chain(what.split(' ')))?;
+            pool.start(next, ["run", "--json", "--seed", &seed].into_iter().chain(what.split(' ')))?;
             next += 1;
         }
         let Some(done) = pool.next()? else { break };
-        totals.add(&done.out);
+        let told = serde_json::from_str::<Told>(&done.out).ok();
+        totals.add(told.as_ref());
         if done.code != OK {
             totals.failed += 1;
             worst = worst.max(done.code);
             let kept = keep(done.key, args)?;
-            let text = format!("{}{}", done.out, done.err);
+            // One that was ended by what it did has told nothing.
+            let text = match &told {
+                Some(Told { violation: Some(violation), virtual_s, again, .. }) => {
+                    format!("at {virtual_s:.6} s  {violation}\nagain: {again}")
+                }
+                _ => format!("{}{}", done.out, done.err),
+            };
             line.suspend(|| {
                 println!("seed {} failed ({}), plan in {}:\n{}\n", done.key, done.code, kept.display(), text.trim());
             });
@@ -76,16 +93,28 @@ pub fn swarm(args: &SwarmArgs) -> Result<u8> {
     }
     line.finish_and_clear();
     println!("{}", totals.line(began.elapsed().as_secs_f64(), &args.what.scenario));
+    let unreached = totals.unreached();
+    println!(
+        "{} of {} marks reached{}",
+        MARKS.len() - unreached.len(),
+        MARKS.len(),
+        match &unreached[..] {
+            [] => String::new(),
+            names => format!("; not {}", names.join(", ")),
+        }
+    );
+    if args.all_marks && worst == OK && !unreached.is_empty() {
+        return Ok(UNREACHED);
+    }
     Ok(worst)
 }
 
-fn range(args: &SwarmArgs, began: Instant) -> Result<(u64, u64)> {
+fn range(args: &SwarmArgs) -> Result<(u64, u64)> {
     let Some(text) = &args.seeds else {
         if args.minutes.is_none() {
             bail!("say for how long (--minutes 1) or which seeds (--seeds 1..100)");
         }
         // Fresh seeds: no two swarms look at the same.
-        let _ = began;
         let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
         return Ok((now * 1_000, u64::MAX));
     };
@@ -102,17 +131,22 @@ fn keep(seed: u64, args: &SwarmArgs) -> Result<PathBuf> {
 }
 
 impl Totals {
-    /// Adds what a run printed of itself.
-    fn add(&mut self, text: &str) {
+    /// Adds what a run told of itself.
+    fn add(&mut self, told: Option<&Told>) {
         self.seeds += 1;
-        let number = |unit: &str| -> f64 {
-            let before = text.split(unit).next().unwrap_or_default();
-            before.rsplit([' ', '(', '\n']).next().and_then(|n| n.parse().ok()).unwrap_or(0.0)
-        };
-        self.virtual_s += number(" virtual s,");
-        self.bets += number(" bets accepted") as u64;
-        self.faults += number(" faults,") as u64;
-        self.funded += u64::from(number(" funded across") > 0.0);
+        let Some(told) = told else { return };
+        self.virtual_s += told.virtual_s;
+        self.bets += told.bets;
+        self.faults += told.faults;
+        self.funded += u64::from(told.funded_across > 0);
+        for (mark, count) in &told.marks {
+            *self.marks.entry(mark.clone()).or_default() += count;
+        }
+    }
+
+    /// Marks that no run has reached.
+    fn unreached(&self) -> Vec<&'static str> {
+        MARKS.iter().map(|mark| mark.name).filter(|name| !self.marks.contains_key(*name)).collect()
     }
 
     fn line(&self, seconds: f64, scenario: &str) -> String {

@@ -252,6 +252,7 @@ impl Run {
         node.disk.set_faults(usual(&self.setup));
         self.watch.note("start", Some(id), &[node.lives + 1], String::new);
         node.start(self.now, self.setup.choices, self.config.clone(), limits, record);
+        self.clocks_changed();
     }
 
     fn end(&mut self, id: NodeId, power: bool) {
@@ -426,10 +427,7 @@ impl Run {
                 if let Some(node) = self.nodes.get(&NodeId(node)) {
                     node.ahead_ms.store(ahead_ms, std::sync::atomic::Ordering::Relaxed);
                 }
-                // Nobody can tell who is right when several are wrong.
-                let right = |node: &&SimNode| node.ahead_ms.load(std::sync::atomic::Ordering::Relaxed) == 0;
-                let wrong = self.nodes.len() - self.nodes.values().filter(right).count();
-                self.watch.clocks_changed(now, wrong);
+                self.clocks_changed();
             }
             Fault::FailWrite { node, after } => self.disk(node, |faults| faults.fail_write = Some(after)),
             Fault::FailSync { node, after } => self.disk(node, |faults| faults.fail_sync = Some(after)),
@@ -447,6 +445,14 @@ impl Run {
             Fault::Rot { node, snapshot, place } => self.rot(NodeId(node), snapshot, place),
             Fault::Wipe { node } => self.wipe(NodeId(node)),
         }
+    }
+
+    /// A node's clock was set, or one whose clock is wrong has just started and does not know it yet.
+    fn clocks_changed(&self) {
+        // Nobody can tell who is right when several are wrong.
+        let right = |node: &&SimNode| node.ahead_ms.load(std::sync::atomic::Ordering::Relaxed) == 0;
+        let wrong = self.nodes.len() - self.nodes.values().filter(right).count();
+        self.watch.clocks_changed(self.now, wrong);
     }
 
     fn life(&mut self, node: u16) -> Option<&mut super::node::Life> {

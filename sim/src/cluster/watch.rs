@@ -236,9 +236,13 @@ impl Watch {
         }
     }
 
-    /// A node's clock is set; so many are wrong now.
+    /// A node's clock is set, or a node starts; so many clocks are wrong now.
     pub fn clocks_changed(&self, now_us: u64, wrong: usize) {
-        self.clocks_right_from.set(if wrong > 1 { u64::MAX } else { now_us + CLOCK_NOTICED_US });
+        if wrong > 0 {
+            self.clocks_right_from.set(if wrong > 1 { u64::MAX } else { now_us + CLOCK_NOTICED_US });
+        } else if self.clocks_right_from.get() == u64::MAX {
+            self.clocks_right_from.set(now_us + CLOCK_NOTICED_US);
+        }
     }
 
     /// A leader whose clock is ahead leads nothing: it would take the cell's time with it.
