@@ -100,10 +100,10 @@ fn run_all(jobs: Option<usize>) -> Result<u8> {
         let name = &done.key;
         if done.code == OK {
             passed += 1;
-            println!("{name:<40} passed  {}", done.out.lines().next().unwrap_or_default());
+            println!("{name:<48} passed  {}", done.out.lines().next().unwrap_or_default());
         } else {
             worst = worst.max(done.code);
-            println!("{name:<40} FAILED ({})\n{}", done.code, format!("{}{}", done.out, done.err).trim());
+            println!("{name:<48} FAILED ({})\n{}", done.code, format!("{}{}", done.out, done.err).trim());
         }
     }
     println!("{passed} of {} pass", plans.len());
