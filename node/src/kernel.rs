@@ -11,7 +11,7 @@ use stakehold_actors::{
     shell::{Exchange, Limits},
 };
 use stakehold_raft::{
-    CellId, Host, HostConfig, NodeId,
+    CellId, Cells, Host, HostConfig, NodeId,
     host::HostError,
     meta::{self, Meta, MetaCommand, WithMeta},
     seam::{Inbound, World},
@@ -35,7 +35,8 @@ pub struct Record {
 }
 
 impl Kernel {
-    /// Opens the log and starts every cell with a replica here. What is returned second must be fed
+    /// Opens the log and starts every cell with a replica here; `cell` makes an empty one, the same way
+    /// on every node. What is returned second must be fed
     /// by the transport, on the same runtime.
     ///
     /// # Errors
@@ -44,11 +45,12 @@ impl Kernel {
         world: World,
         config: HostConfig,
         limits: Limits,
+        cell: impl Fn(CellId, Cells) -> Cell,
     ) -> Result<(Self, Arc<dyn Inbound>), HostError> {
         let cells = config.cells;
-        let make = move |cell| match cell {
+        let make = |id| match id {
             CellId::META => WithMeta::Meta(Meta::default()),
-            cell => WithMeta::Cell(Cell::new(cell, cells)),
+            id => WithMeta::Cell(cell(id, cells)),
         };
         let (host, inbound) = Host::start(world.clone(), config, make).await?;
         let exchange = Exchange::start(world, host.clone(), cells, limits);

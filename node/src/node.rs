@@ -7,7 +7,10 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use stakehold_actors::shell::{Exchange, Limits as ExchangeLimits};
+use stakehold_actors::{
+    domain::cell::Cell,
+    shell::{Exchange, Limits as ExchangeLimits},
+};
 use stakehold_raft::{CellId, HostConfig, disk::RealDisk, host::HostError, placement::Member, seam::World};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -106,7 +109,7 @@ impl Node {
         };
         let found = data.standing() == Standing::Founding;
         let (kernel, inbound) =
-            Kernel::start(world, host_config(&config, &founding, found), ExchangeLimits::default()).await?;
+            Kernel::start(world, host_config(&config, &founding, found), ExchangeLimits::default(), Cell::new).await?;
         mesh.start(founding.peers(config.node, &config.peers), inbound)?;
 
         let stop = CancellationToken::new();

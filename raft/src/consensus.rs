@@ -134,9 +134,7 @@ impl<M: Machine> Engine<M> {
         let applier = state::Applier::new((cell, id), shared, watcher, snapshots);
         let raft = with_entropy(entropy, Raft::new(id, Arc::new(config), links, log, applier));
         let raft = raft.await.map_err(|e| e.to_string())?;
-        let engine = Self { id, raft, receiving: Arc::default(), election: timing.election.1 };
-        reached!("snapshot.restored_at_start", engine.facts().snapshot > 0);
-        Ok(engine)
+        Ok(Self { id, raft, receiving: Arc::default(), election: timing.election.1 })
     }
 
     /// Proposes an encoded batch. `rejected` is called if, and only if, it does not become an

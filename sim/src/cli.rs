@@ -1,6 +1,7 @@
 //! The command line: what a developer at a terminal does with a simulation. What each command prints is
 //! here; what it does is in the modules it calls.
 
+mod core;
 mod corpus;
 mod diff;
 mod explain;
@@ -68,6 +69,8 @@ enum Command {
     Shrink(shrink::ShrinkArgs),
     /// The plans that once failed, and must pass.
     Corpus(corpus::CorpusArgs),
+    /// Run cells alone with an ideal log: the protocol between them, and the exchange's rules.
+    Core(core::CoreArgs),
     /// Run many seeds, on all cores.
     Swarm(swarm::SwarmArgs),
     /// Prove that the same seed gives the same trace in another process, and another seed another.
@@ -85,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::replay(&args),
         Command::Shrink(args) => shrink::shrink(&args),
         Command::Corpus(args) => corpus::corpus(&args),
+        Command::Core(args) => core::core(&args),
         Command::Swarm(args) => swarm::swarm(&args),
         Command::Meta(args) => meta::meta(&args),
         Command::Museum(args) => museum::museum(&args),

@@ -79,7 +79,7 @@ pub const MARKS: &[Mark] = &[
     mark("snapshot.built", "A snapshot is on the disk."),
     mark("snapshot.disk_full", "A snapshot finds no room."),
     mark("snapshot.received", "A whole snapshot has come from a peer."),
-    mark("snapshot.restored_at_start", "A replica starts from a snapshot."),
+    mark("snapshot.read_back", "A snapshot is read back: a replica starts from it, or a peer needs it."),
 
     // -- leaders and replicas --
     mark("vote.refused", "A vote is refused."),

@@ -57,6 +57,7 @@ impl MarketFeed {
                     self.seen = None;
                 }
                 Err(broadcast::error::RecvError::Closed) => {
+                    reached!("feed.lagged");
                     self.deltas = self.desk.feeds.channel(self.market);
                     self.seen = None;
                 }

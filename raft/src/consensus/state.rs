@@ -250,6 +250,7 @@ impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
         let found = self.snapshots.read(self.cell.0).await.map_err(io::Error::other)?;
         let Some((meta, data)) = found else { return Ok(None) };
+        reached!("snapshot.read_back");
         let meta = codec::decode_meta(&meta.membership)
             .ok_or_else(|| io::Error::other("the snapshot's membership is unreadable"))?;
         Ok(Some(Snapshot { meta, snapshot: data.into() }))

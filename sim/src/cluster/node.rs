@@ -17,11 +17,11 @@ use bytes::Bytes;
 use stakehold::kernel::{Kernel, Record};
 use stakehold_actors::{
     api::{ApiError, Call, Principal, Request, Response},
-    domain::types::MarketId,
+    domain::{cell::Cell, types::MarketId},
     shell::{FeedEvent, Limits},
 };
 use stakehold_raft::{
-    HostConfig, NodeId,
+    CellId, Cells, HostConfig, NodeId,
     disk::MemDisk,
     seam::{Class, Clock, Inbound, World},
 };
@@ -87,6 +87,11 @@ impl fmt::Debug for Life {
     }
 }
 
+/// Settlements take few accounts a step, so that much gets in between.
+pub fn empty_cell(id: CellId, cells: Cells) -> Cell {
+    Cell::with_settlement_step(id, cells, 3)
+}
+
 /// Why a life ended by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
@@ -136,7 +141,7 @@ impl SimNode {
         };
         let starting = left.clone();
         runtime.spawn(async move {
-            let started = Kernel::start(world, config, limits).await.map_err(|error| error.to_string());
+            let started = Kernel::start(world, config, limits, empty_cell).await.map_err(|error| error.to_string());
             let kernel = started.as_ref().ok().map(|(kernel, _)| kernel.clone());
             *lock(&starting.started) = Some(started);
             if let Some(kernel) = kernel {

@@ -24,7 +24,7 @@ use stakehold_raft::{
 use tokio::runtime::TaskMeta;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{EPOCH_MS, reads::Reads, told, verdicts::Verdicts};
+use super::{EPOCH_MS, node::empty_cell, reads::Reads, told, verdicts::Verdicts};
 use crate::{
     books::{Books, Entry},
     oracles::{Oracles, Violation},
@@ -156,7 +156,7 @@ impl Watch {
             violations: RefCell::default(),
             committed: RefCell::new(Committed {
                 logs: BTreeMap::new(),
-                books: Books::new(cells, |id| Cell::new(id, cells)),
+                books: Books::new(cells, |id| empty_cell(id, cells)),
                 oracles: Oracles::new(cells),
                 verdicts: Verdicts::default(),
                 reads: Reads::default(),

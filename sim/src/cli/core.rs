@@ -1,0 +1,55 @@
+//! `sim core`: the core level, cells alone with an ideal log, episode by episode.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{OK, code_of};
+use crate::core::episode;
+
+/// Steps of an episode; each begins with an empty world, so that a failure is found again quickly.
+const EPISODE: u64 = 5_000;
+
+#[derive(Debug, Args)]
+pub struct CoreArgs {
+    /// Random steps to take.
+    #[arg(long, default_value_t = 1_000_000)]
+    steps: u64,
+    /// The first episode's seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+pub fn core(args: &CoreArgs) -> Result<u8> {
+    #[expect(clippy::disallowed_methods, reason = "how long it took, for people: nothing depends on it")]
+    let began = Instant::now();
+    // The machine's own assertions are among what finds a mistake: the violation says what they say.
+    std::panic::set_hook(Box::new(|_| ()));
+    let episodes = args.steps.div_ceil(EPISODE);
+    let style = ProgressStyle::with_template("{bar:40} {pos} of {len} episodes, {eta} left")?;
+    let line = ProgressBar::new(episodes).with_style(style);
+    let (mut commands, mut entries) = (0, 0);
+    for seed in args.seed..args.seed + episodes {
+        match episode(seed, EPISODE.min(args.steps)) {
+            Ok(episode) => {
+                commands += episode.commands;
+                entries += episode.entries;
+            }
+            Err(failure) => {
+                line.finish_and_clear();
+                println!("{failure}\nagain: sim core --seed {seed} --steps {EPISODE}");
+                return Ok(code_of(Some(&failure.violation)));
+            }
+        }
+        line.inc(1);
+    }
+    line.finish_and_clear();
+    let seconds = began.elapsed().as_secs_f64();
+    println!(
+        "{episodes} episodes, {entries} entries, {commands} commands in {seconds:.1} s: {:.0} commands a second",
+        commands as f64 / seconds
+    );
+    Ok(OK)
+}
