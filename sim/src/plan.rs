@@ -217,6 +217,37 @@ pub enum Fault {
     },
 }
 
+impl Fault {
+    /// The nodes that it names.
+    pub fn nodes(&self) -> Vec<u16> {
+        match *self {
+            Fault::PowerLossOfAll | Fault::HealAll => Vec::new(),
+            Fault::Cut { from: a, to: b }
+            | Fault::Heal { from: a, to: b }
+            | Fault::Reset { a, b }
+            | Fault::Slow { a, b, .. } => vec![a, b],
+            Fault::Kill { node }
+            | Fault::PowerLoss { node }
+            | Fault::Start { node }
+            | Fault::Pause { node }
+            | Fault::Resume { node }
+            | Fault::Drain { node }
+            | Fault::CutClients { node }
+            | Fault::HealClients { node }
+            | Fault::Clock { node, .. }
+            | Fault::FailWrite { node, .. }
+            | Fault::FailSync { node, .. }
+            | Fault::FailRead { node, .. }
+            | Fault::Misdirect { node, .. }
+            | Fault::SlowDisk { node, .. }
+            | Fault::FullDisk { node, .. }
+            | Fault::HealDisk { node }
+            | Fault::Rot { node, .. }
+            | Fault::Wipe { node } => vec![node],
+        }
+    }
+}
+
 /// A plan's text cannot be read: which line, and why.
 #[derive(Debug, thiserror::Error)]
 #[error("line {line} of the plan cannot be read ({error}); each line is one JSON object, the setup first")]
@@ -238,6 +269,17 @@ impl Plan {
         }
         let steps = lines.map(|(number, line)| serde_json::from_str(line).map_err(|e| failed(number, e.to_string())));
         let mut steps: Vec<Step> = steps.collect::<Result<_, _>>()?;
+        let nodes = setup.nodes;
+        if nodes == 0 || nodes > 63 || !(setup.cells.is_power_of_two() && setup.cells <= 1_024) {
+            return Err(failed(number, format!("{nodes} nodes and {} cells are no cluster", setup.cells)));
+        }
+        let stranger = |step: &&Step| match &step.what {
+            What::Call(call) => !(1..=nodes).contains(&call.node),
+            What::Fault(fault) => fault.nodes().iter().any(|node| !(1..=nodes).contains(node)),
+        };
+        if let Some(step) = steps.iter().find(stranger) {
+            return Err(failed(number, format!("it has {nodes} nodes, and a step names another: {:?}", step.what)));
+        }
         steps.sort_by_key(|step| step.at);
         Ok(Self { setup, steps })
     }
@@ -264,5 +306,35 @@ impl std::fmt::Display for Plan {
             writeln!(f, "{}", serde_json::to_string(step).map_err(|_| std::fmt::Error)?)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::{self, SCENARIOS, Wish};
+
+    #[test]
+    fn a_plan_is_its_text() {
+        let plan = generate::plan(&SCENARIOS[0], 7, &Wish::default());
+        assert_eq!(Plan::parse(&plan.to_string()).unwrap(), plan);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_named_with_its_line() {
+        let plan = generate::plan(&SCENARIOS[1], 7, &Wish { until_ms: Some(3_000), ..Wish::default() });
+        let text = plan.to_string();
+        let stranger = format!("{text}{{\"at\":5,\"fault\":{{\"kill\":{{\"node\":9}}}}}}\n");
+        let typo = text.replacen("\"nodes\":3", "\"nodez\":3", 1);
+        for (text, part) in [
+            ("", "it is empty"),
+            ("{}", "line 1"),
+            (typo.as_str(), "nodez"),
+            (stranger.as_str(), "a step names another"),
+            (&text.replacen("\"format\":1", "\"format\":2", 1), "format 2"),
+        ] {
+            let error = Plan::parse(text).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
     }
 }

@@ -404,12 +404,7 @@ fn same(
 
 /// A panic as a violation: the code's own assertions begin with the invariant they guard.
 pub fn violation_of(message: &str) -> Violation {
-    const NAMES: [&str; 9] = ["I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9"];
-    let name = NAMES.into_iter().find(|name| message.starts_with(name) && message[2..].starts_with(':'));
-    match name {
-        Some(name) => Violation::new(name, format!("asserted in the code: {}", message[3..].trim())),
-        None => Violation::new("Crash", message),
-    }
+    Violation::of_panic(&message.to_owned())
 }
 
 impl Hooks for Watch {
