@@ -180,7 +180,7 @@ fn the_top_level_is_what_it_should_be() {
     let mut found: Vec<String> = fs::read_dir(root())
         .unwrap()
         .map(|e| e.unwrap().file_name().into_string().unwrap())
-        .filter(|n| !n.starts_with('.') && n != "target" && n != "stakehold-data")
+        .filter(|n| !n.starts_with('.') && n != "target" && n != "stakehold-data" && n != "sim-failures")
         .collect();
     found.sort();
     assert_eq!(found, expected);
