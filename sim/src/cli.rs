@@ -1,6 +1,7 @@
 //! The command line: what a developer at a terminal does with a simulation. What each command prints is
 //! here; what it does is in the modules it calls.
 
+mod bench;
 mod core;
 mod corpus;
 mod diff;
@@ -73,6 +74,8 @@ enum Command {
     Core(core::CoreArgs),
     /// Run many seeds, on all cores.
     Swarm(swarm::SwarmArgs),
+    /// Measure how fast simulations are, on one core.
+    Bench(bench::BenchArgs),
     /// Prove that the same seed gives the same trace in another process, and another seed another.
     Meta(meta::MetaArgs),
     /// Put known mistakes back into the code, and show that each is found.
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Corpus(args) => corpus::corpus(&args),
         Command::Core(args) => core::core(&args),
         Command::Swarm(args) => swarm::swarm(&args),
+        Command::Bench(args) => bench::bench(&args),
         Command::Meta(args) => meta::meta(&args),
         Command::Museum(args) => museum::museum(&args),
     };
