@@ -88,7 +88,7 @@ pub const MARKS: &[Mark] = &[
     mark("lead.lost_with_rounds_under_way", "A leader loses its cell, and whoever waits there does not know the outcome."),
     mark("lead.transferred", "A replica is handed leadership."),
     mark("lead.kept_after_hand_over", "A hand-over did not come about."),
-    mark("round.discarded", "Another leader has cut off what was proposed."),
+    mark("round.rejected", "A leader proposes, and its consensus does not take it: it has lost its quorum, or the cell."),
     mark("read.index_shared", "Several readers share one confirmation of the leader."),
     mark("read.no_quorum", "A leader asks for its confirmation, and no quorum answers."),
     mark("clock.ahead_so_leads_nothing", "A node's clock is too far ahead, and it leads nothing."),

@@ -368,7 +368,7 @@ impl<M: Machine> Group<M> {
             }
             Rejected::Discarded => ProposeError::Unknown,
         };
-        reached!("round.discarded", why == Rejected::Discarded);
+        reached!("round.rejected");
         q.ticking &= !round.ticks;
         // What was not said can be said again.
         for ack in round.acks {
