@@ -75,7 +75,7 @@ pub fn bench(args: &BenchArgs) -> Result<u8> {
         (
             "bad-network, at least 60 virtual seconds and 1,000 bets each",
             "seeds a minute",
-            what("bad-network", None, None, Some(60), Some(62), ""),
+            what("bad-network", None, None, Some(75), Some(62), ""),
             seeds_per_minute,
         ),
     ];
