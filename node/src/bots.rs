@@ -206,7 +206,7 @@ impl Bot {
 mod tests {
     use std::sync::Mutex;
 
-    use stakehold_actors::domain::types::{EventId, MarketDefinition, RunnerDefinition};
+    use stakehold_actors::domain::types::{EventId, MarketDefinition};
 
     use super::*;
     use crate::model::Model;
@@ -231,22 +231,8 @@ mod tests {
             model.call(Request::Deposit { account, amount: Minor(1_000_000_000), reference }).await.unwrap();
         }
         let runners = [(RunnerId(1), 101), (RunnerId(2), 350), (RunnerId(3), 100_000)];
-        let definition = MarketDefinition {
-            event: EventId(1),
-            event_name: "demo".into(),
-            name: "demo".into(),
-            market_type: "WIN".into(),
-            runners: runners.iter().map(|(id, _)| RunnerDefinition { id: *id, name: id.to_string() }).collect(),
-            winners: 1,
-            complete: true,
-            bet_delay_s: 0,
-            min_stake: Minor(100),
-            max_stake: Minor::MAX_AMOUNT,
-            commission_bp: 500,
-            start: None,
-            market_cap: None,
-            event_cap: None,
-        };
+        let definition =
+            MarketDefinition::win(EventId(1), "demo", runners.iter().map(|(id, _)| (id.0, id.to_string())));
         let create =
             Request::CreateMarket { definition: Box::new(definition), reference: Reference::new("market").unwrap() };
         let Response::Market(view) = model.call(create).await.unwrap() else { panic!("a market") };

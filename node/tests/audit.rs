@@ -10,7 +10,7 @@ use std::{
     process::Output,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -26,11 +26,7 @@ use stakehold::{
     harness::Cluster,
 };
 use stakehold_actors::api::{AuditView, Request, Response};
-use tokio::{
-    process::Command,
-    task::JoinSet,
-    time::{Instant, sleep, timeout},
-};
+use tokio::{process::Command, sync::watch, task::JoinSet, time::timeout};
 
 /// Whatever takes longer than this does not happen any more.
 const LIVENESS: Duration = Duration::from_secs(40);
@@ -48,7 +44,7 @@ fn program() -> &'static Path {
 
 /// Clients that bet as fast as they are answered, until this is dropped.
 struct Load {
-    acknowledged: Arc<AtomicU64>,
+    acknowledged: watch::Sender<u64>,
     over: Arc<AtomicBool>,
     clients: JoinSet<()>,
 }
@@ -57,7 +53,7 @@ impl Load {
     async fn start(target: &Target) -> Self {
         let exchange = Nodes::new(target, true).expect("the addresses are some");
         let workload = set_up(&*exchange, 1, 7, WALLETS, 8, &|_, _| {}).await.unwrap_or_else(|error| panic!("{error}"));
-        let (acknowledged, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (acknowledged, over) = (watch::Sender::new(0), Arc::new(AtomicBool::new(false)));
         let mut clients = JoinSet::new();
         for client in 0..CLIENTS {
             let node = &target.nodes[client as usize % target.nodes.len()];
@@ -72,7 +68,7 @@ impl Load {
                     }
                     match connection.place(&workload, client, n, 1).await.expect("nobody hangs up") {
                         Answer::Taken { .. } => {
-                            acknowledged.fetch_add(1, Ordering::Relaxed);
+                            acknowledged.send_modify(|bets| *bets += 1);
                         }
                         Answer::Refused(code) => {
                             assert!(["BUSY", "UNAVAILABLE"].contains(&code.as_str()), "bet {n}: {code}");
@@ -85,18 +81,17 @@ impl Load {
     }
 
     fn acknowledged(&self) -> u64 {
-        self.acknowledged.load(Ordering::Relaxed)
+        *self.acknowledged.borrow()
     }
 
     /// Until the clients have been told of so many more bets.
     async fn more(&mut self) {
-        let (started, before) = (Instant::now(), self.acknowledged());
-        while self.acknowledged() < before + BETS_BETWEEN {
-            if let Some(ended) = self.clients.try_join_next() {
-                panic!("a client has ended: {ended:?}");
-            }
-            assert!(started.elapsed() < LIVENESS, "the bets do not flow: {} in all", self.acknowledged());
-            sleep(Duration::from_millis(2)).await;
+        let mut acknowledged = self.acknowledged.subscribe();
+        let goal = self.acknowledged() + BETS_BETWEEN;
+        let flow = timeout(LIVENESS, acknowledged.wait_for(|bets| *bets >= goal));
+        tokio::select! {
+            ended = self.clients.join_next() => panic!("a client has ended: {ended:?}"),
+            flow = flow => drop(flow.unwrap_or_else(|_| panic!("the bets do not flow: {} in all", self.acknowledged()))),
         }
     }
 

@@ -152,6 +152,9 @@ impl<M: Machine> Host<M> {
                 // Damage was found before. This is a disk that cannot be read: with some of its cells only,
                 // the node would be a replica short for as long as it lives, and nobody would look.
                 Err(reason) => {
+                    for engine in groups.values().filter_map(|group: &Arc<Group<M>>| group.engine()) {
+                        engine.stop().await;
+                    }
                     wal.close().await;
                     return Err(HostError::Cell { cell, reason });
                 }

@@ -3,11 +3,12 @@
 //! - [`run`]: the driver, window by window. Start here.
 //! - [`node`]: a node's disk and its lives. `seam`: the world it sees. [`wires`]: what is between nodes.
 //! - `told`: what an entry is, as the trace says it.
-//! - [`clients`]: who asks. [`watch`]: who looks, and `verdicts`, `reads`, `feeds`, `terms`: what answers are held
+//! - [`clients`]: who asks. [`watch`]: who looks, and `verdicts`, `reads`, `history`, `feeds`, `terms`: what answers are held
 //!   against.
 
 pub mod clients;
 mod feeds;
+mod history;
 pub mod node;
 mod reads;
 pub mod run;

@@ -3,8 +3,8 @@
 //! invocation and its return, and the answers fit that order.
 //!
 //! Objects are independent, so each is searched on its own: Wing and Gong's search in Lowe's form, which
-//! remembers every set of calls and state it has been at (`search`). What a wallet and a market can
-//! say is in `wallet` and `market`.
+//! remembers every set of calls and state it has been at (`search`), on calls of which those with one
+//! reference are one (`attempts`). What a wallet and a market can say is in `wallet` and `market`.
 //!
 //! What clients see of a wallet is not all that happens to it: markets take its money and give it
 //! back. So a wallet is checked as what its statement is: a list of numbered lines that only grows.
@@ -13,6 +13,7 @@
 //!
 //! What never lives here: committed entries, and what a node thinks. Clients' calls only.
 
+mod attempts;
 mod market;
 mod search;
 #[cfg(test)]
@@ -27,6 +28,11 @@ use stakehold_actors::domain::{
 };
 
 use crate::oracles::Violation;
+
+use attempts::{Joined, joined};
+use market::Market;
+use search::search;
+use wallet::Wallet;
 
 /// What is checked on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,6 +129,7 @@ pub enum Answer {
     },
     /// An order was taken.
     Accepted,
+    /// That an order's reference is used for another says nothing of either, and is left out.
     Refused(Refusal),
 }
 
@@ -171,9 +178,10 @@ pub fn check(calls: &[Call]) -> Result<(), Violation> {
         by_object.entry(call.op.object()).or_default().push(call);
     }
     for (object, calls) in by_object {
+        let Joined { calls: joined, several } = joined(&calls);
         let explained = match object {
-            Object::Wallet(_) => wallet::Wallet::of(&calls).and_then(|wallet| search::search(&wallet, &calls)),
-            Object::Market(_) => market::Market::of(&calls).and_then(|market| search::search(&market, &calls)),
+            Object::Wallet(_) => Wallet::of(&calls, several).and_then(|wallet| search(&wallet, &joined)),
+            Object::Market(_) => Market::of(&calls, several).and_then(|market| search(&market, &joined)),
         };
         explained.map_err(|why| Violation::new("Linearizability", format!("{object:?}: {why}")))?;
     }

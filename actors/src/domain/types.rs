@@ -329,6 +329,30 @@ pub struct MarketDefinition {
     pub event_cap: Option<Minor>,
 }
 
+impl MarketDefinition {
+    /// A market of who wins, as plain as they come: one of the runners must, nothing is capped, there
+    /// is no delay, a stake is at least 1.00, 5 % of what is won goes to the house.
+    pub fn win(event: EventId, event_name: &str, runners: impl IntoIterator<Item = (u64, String)>) -> Self {
+        let runner = |(id, name)| RunnerDefinition { id: RunnerId(id), name };
+        Self {
+            event,
+            event_name: event_name.into(),
+            name: "to win".into(),
+            market_type: "WIN".into(),
+            runners: runners.into_iter().map(runner).collect(),
+            winners: 1,
+            complete: true,
+            bet_delay_s: 0,
+            min_stake: Minor(100),
+            max_stake: Minor::MAX_AMOUNT,
+            commission_bp: 500,
+            start: None,
+            market_cap: None,
+            event_cap: None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunnerDefinition {
     pub id: RunnerId,

@@ -67,6 +67,8 @@ impl Actor for MarketActor {
                         busy.end(desk.world.clock.now_ms());
                         if mistake!("market.permit_leaked") {
                             std::mem::forget(permit);
+                        } else {
+                            drop(permit);
                         }
                     });
                 } else {

@@ -10,7 +10,7 @@ use stakehold_actors::{
         command::{Command, Effect, Fund, Instruction, OrderKey, Replacement, Verdict},
         types::{
             AccountId, EventId, MarketDefinition, MarketId, MarketResult, Minor, OrderRequest, OrderView, Persistence,
-            Reference, Refusal, RunnerDefinition, RunnerId, Side, WinFraction,
+            Reference, Refusal, RunnerId, Side, WinFraction,
         },
     },
 };
@@ -37,22 +37,7 @@ fn reference(text: &str) -> Reference {
 }
 
 fn definition(event: u64) -> MarketDefinition {
-    MarketDefinition {
-        event: EventId(event),
-        event_name: "event".into(),
-        name: "market".into(),
-        market_type: "WIN".into(),
-        runners: (1..=3).map(|n| RunnerDefinition { id: RunnerId(n), name: format!("runner {n}") }).collect(),
-        winners: 1,
-        complete: true,
-        bet_delay_s: 0,
-        min_stake: Minor(100),
-        max_stake: Minor::MAX_AMOUNT,
-        commission_bp: 500,
-        start: None,
-        market_cap: None,
-        event_cap: None,
-    }
+    MarketDefinition::win(EventId(event), "event", (1..=3).map(|n| (n, format!("runner {n}"))))
 }
 
 fn winner(runner: RunnerId) -> MarketResult {

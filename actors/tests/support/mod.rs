@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use stakehold_actors::{
     api::{ApiError, Call, Principal, Request, Response},
     domain::cell::Cell,
@@ -206,6 +207,20 @@ impl Cluster {
 
     pub fn leader(&self, cell: CellId) -> Option<u16> {
         self.nodes.iter().find(|(_, n)| n.host.cell(cell).is_some_and(|g| g.is_leader())).map(|(id, _)| id.0)
+    }
+
+    /// Resolves when, from now on, some cell applies something that has an effect, or is led by another
+    /// node.
+    pub fn stir(&self) -> impl Future<Output = ()> + use<> {
+        let mut stirs: Vec<BoxFuture<'static, ()>> = Vec::new();
+        for group in self.nodes.values().flat_map(|node| node.host.cells()) {
+            let (mut effects, mut leadership) = (group.subscribe(), group.on_leadership());
+            leadership.mark_unchanged();
+            // One that has stopped stirs too: its node is looked at no longer.
+            stirs.push(Box::pin(async move { drop(effects.next().await) }));
+            stirs.push(Box::pin(async move { drop(leadership.changed().await) }));
+        }
+        async move { drop(futures::future::select_all(stirs).await) }
     }
 
     /// A call of the operator through a node.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::{StreamExt as _, TryStreamExt as _};
 use stakehold_actors::{
     api::{ApiError, Request, Response},
-    domain::types::{EventId, MarketDefinition, MarketId, Minor, Reference, Refusal, RunnerDefinition, RunnerId},
+    domain::types::{EventId, MarketDefinition, MarketId, Reference, Refusal},
 };
 use tokio::time::{Instant, sleep};
 
@@ -86,21 +86,13 @@ async fn fund_wallet(exchange: &dyn Exchange, workload: &Workload, n: u64) -> Re
 
 async fn open_market(exchange: &dyn Exchange, run: u64, n: u64) -> Result<MarketId, ClientError> {
     let definition = MarketDefinition {
-        // One event a market, so that markets spread over the cells.
-        event: EventId(run * 100_000 + n),
-        event_name: format!("bench {n}"),
         name: format!("bench {n}"),
-        market_type: "WIN".into(),
-        runners: (1..=RUNNERS).map(|id| RunnerDefinition { id: RunnerId(id), name: format!("runner {id}") }).collect(),
-        winners: 1,
-        complete: true,
-        bet_delay_s: 0,
-        min_stake: Minor(100),
-        max_stake: Minor::MAX_AMOUNT,
-        commission_bp: 500,
-        start: None,
-        market_cap: None,
-        event_cap: None,
+        // One event a market, so that markets spread over the cells.
+        ..MarketDefinition::win(
+            EventId(run * 100_000 + n),
+            &format!("bench {n}"),
+            (1..=RUNNERS).map(|id| (id, format!("runner {id}"))),
+        )
     };
     let reference = reference(&format!("market-{run:x}-{n:x}"));
     let create = Request::CreateMarket { definition: Box::new(definition), reference };

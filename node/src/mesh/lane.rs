@@ -156,6 +156,8 @@ pub(super) struct Lane {
     /// Rises with every session; nothing of an earlier one is delivered.
     generation: AtomicU64,
     up: AtomicBool,
+    #[cfg(test)]
+    came_up: tokio::sync::Notify,
     /// Locked while [`Inbound::disconnected`] is told, so nothing that `Inbound` may call locks it.
     session: Mutex<Option<Session>>,
 }
@@ -184,6 +186,8 @@ impl Lane {
             queues: kind.classes().iter().map(queue).collect(),
             generation: AtomicU64::new(0),
             up: AtomicBool::new(false),
+            #[cfg(test)]
+            came_up: tokio::sync::Notify::new(),
             session: Mutex::new(None),
         }
     }
@@ -202,6 +206,19 @@ impl Lane {
 
     pub fn is_up(&self) -> bool {
         self.up.load(Ordering::Acquire)
+    }
+
+    /// Returns when there is a session.
+    #[cfg(test)]
+    pub async fn until_up(&self) {
+        loop {
+            let mut came_up = std::pin::pin!(self.came_up.notified());
+            came_up.as_mut().enable();
+            if self.is_up() {
+                return;
+            }
+            came_up.await;
+        }
     }
 
     /// Starts a session, in place of the one there may be, and returns when it has ended.
@@ -243,6 +260,8 @@ impl Lane {
         .abort_handle();
         *slot = Some(Session { generation, life, connection, task });
         self.up.store(true, Ordering::Release);
+        #[cfg(test)]
+        self.came_up.notify_waiters();
         true
     }
 

@@ -54,14 +54,11 @@ fn address(mesh: &Mesh) -> String {
     mesh.local_addr().unwrap().to_string()
 }
 
-/// Waits for something that no event tells.
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let polling = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(LONG, polling).await.expect(what);
+/// Sends a frame as soon as there is a connection that takes it.
+async fn deliver(mesh: &Mesh, peer: u16, frame: &'static [u8]) {
+    while !mesh.send(NodeId(peer), Raft, Bytes::from_static(frame)) {
+        up(mesh, peer).await;
+    }
 }
 
 async fn next(events: &mut UnboundedReceiver<Event>) -> Event {
@@ -89,8 +86,10 @@ async fn pair(limits: Limits) -> Pair {
 }
 
 async fn up(mesh: &Mesh, peer: u16) {
-    let lanes = [LaneKind::Main, LaneKind::Bulk];
-    until("connected", || lanes.iter().all(|k| mesh.lane(NodeId(peer), *k).unwrap().is_up())).await;
+    for kind in [LaneKind::Main, LaneKind::Bulk] {
+        let lane = mesh.lane(NodeId(peer), kind).unwrap();
+        tokio::time::timeout(LONG, lane.until_up()).await.expect("connected in time");
+    }
 }
 
 #[tokio::test]
@@ -181,8 +180,7 @@ fn live(node: u16, own: Credentials, listen: &str, life: u64, peer: (u16, String
             let mesh = bind(node, &own, &listen, life, Limits::default());
             let _events = start(&mesh, std::slice::from_ref(&peer));
             tell.send(address(&mesh)).unwrap();
-            let greet = until("greeted", || mesh.send(NodeId(peer.0), Raft, Bytes::from_static(greeting.as_bytes())));
-            greet.await;
+            deliver(&mesh, peer.0, greeting.as_bytes()).await;
             let _ = stopped.await;
         });
     });
@@ -370,7 +368,7 @@ async fn the_newer_of_two_processes_with_one_certificate_is_believed() {
     let _at_newer = start(&newer, &[(2, address(&two))]);
     assert_eq!(next(&mut at_two).await, Event::Disconnected(NodeId(1)), "the first gave way");
     up(&newer, 2).await;
-    until("it is heard", || newer.send(NodeId(2), Raft, Bytes::from_static(b"newer"))).await;
+    deliver(&newer, 2, b"newer").await;
     let heard = Event::Frame(NodeId(1), Raft, Bytes::from_static(b"newer"));
     while next(&mut at_two).await != heard {}
     older.close().await;

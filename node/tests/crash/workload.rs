@@ -12,8 +12,8 @@ use std::{
 use stakehold_actors::{
     api::{NewOrder, Request, Response},
     domain::types::{
-        AccountId, EventId, MarketDefinition, MarketId, MarketResult, Minor, Persistence, Reference, Refusal,
-        RunnerDefinition, RunnerId, Side, WinFraction,
+        AccountId, EventId, MarketDefinition, MarketId, MarketResult, Minor, Persistence, Reference, Refusal, RunnerId,
+        Side, WinFraction,
     },
 };
 use stakehold_raft::{CellId, Cells, ids::kind};
@@ -242,23 +242,8 @@ impl Workload {
     }
 
     async fn open_market(&self, dice: &mut Dice, event: EventId) -> MarketId {
-        let runners = (1..=RUNNERS).map(|n| RunnerDefinition { id: RunnerId(n), name: format!("runner {n}") });
-        let definition = MarketDefinition {
-            event,
-            event_name: format!("event {event}"),
-            name: "to win".into(),
-            market_type: "WIN".into(),
-            runners: runners.collect(),
-            winners: 1,
-            complete: true,
-            bet_delay_s: 0,
-            min_stake: Minor(100),
-            max_stake: Minor::MAX_AMOUNT,
-            commission_bp: 500,
-            start: None,
-            market_cap: None,
-            event_cap: None,
-        };
+        let definition =
+            MarketDefinition::win(event, &format!("event {event}"), (1..=RUNNERS).map(|n| (n, format!("runner {n}"))));
         let create = Request::CreateMarket { definition: Box::new(definition), reference: self.fresh("market") };
         let market = match self.operate(dice, &create).await {
             Some(Ok(Response::Market(view))) => view.summary.market,

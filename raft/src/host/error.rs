@@ -11,7 +11,9 @@ pub enum HostError {
     Log(String),
     #[error("the snapshots in the data directory cannot be opened: {0}")]
     Snapshots(String),
-    #[error("cell {cell} cannot be started from the data directory: {reason}")]
+    #[error(
+        "cell {cell} cannot be read from the data directory ({reason}): look at its disk, then start this node again"
+    )]
     Cell { cell: CellId, reason: String },
     #[error("the replication settings do not fit together: {0}")]
     Config(String),

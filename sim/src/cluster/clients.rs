@@ -13,7 +13,11 @@ use stakehold_actors::{
 use stakehold_raft::{CellId, NodeId};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{node::Answer, watch::Watch};
+use super::{
+    history::{Asked, History},
+    node::Answer,
+    watch::Watch,
+};
 use crate::{
     oracles::Violation,
     plan::{Net, Plan, PlannedCall},
@@ -45,6 +49,14 @@ enum Todo {
     Answer(u64, Box<Result<Response, ApiError>>),
     /// The client's patience is at its end, or the connection broke.
     GiveUp(u64),
+}
+
+/// A try of a call that the client still waits for.
+#[derive(Debug)]
+struct Attempt {
+    call: u64,
+    node: NodeId,
+    asked: Asked,
 }
 
 #[derive(Debug)]
@@ -79,12 +91,13 @@ pub struct Clients {
     nodes: u16,
     calls: BTreeMap<u64, Call>,
     /// Attempt → its call and its node.
-    attempts: BTreeMap<u64, (u64, NodeId)>,
+    attempts: BTreeMap<u64, Attempt>,
     todo: BTreeMap<(u64, u64), Todo>,
     count: u64,
     open: usize,
     markets: BTreeMap<u64, MarketId>,
     orders: BTreeMap<u64, OrderId>,
+    history: History,
     /// References under which somebody has bet.
     bet: BTreeSet<(AccountId, Reference)>,
     pub counts: Counts,
@@ -103,6 +116,7 @@ impl Clients {
             open: 0,
             markets: BTreeMap::new(),
             orders: BTreeMap::new(),
+            history: History::default(),
             bet: BTreeSet::new(),
             counts: Counts::default(),
         };
@@ -137,6 +151,11 @@ impl Clients {
     /// The markets that clients know of, the newest last.
     pub fn markets(&self) -> impl DoubleEndedIterator<Item = MarketId> + '_ {
         self.markets.values().copied()
+    }
+
+    /// What all clients saw together.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// Calls that have begun and have no answer.
@@ -208,15 +227,16 @@ impl Clients {
         let node = NodeId(1 + (call.planned.node - 1 + (call.attempts - 1) as u16) % self.nodes);
         let patience = call.planned.patience_ms * 1_000;
         watch.note("ask", Some(node), &[id, call.attempts], || format!("client {}: {request:?}", call.planned.client));
-        self.attempts.insert(attempt, (id, node));
+        let asked = self.history.asked(call.planned.client, now, request);
+        self.attempts.insert(attempt, Attempt { call: id, node, asked });
         let latency = self.latency(attempt, 0);
         self.later(now + latency, Todo::Arrive(attempt));
         self.later(now + patience, Todo::GiveUp(attempt));
     }
 
     fn arrive(&mut self, attempt: u64) -> Option<Ask> {
-        let (id, node) = *self.attempts.get(&attempt)?;
-        let call = &self.calls[&id];
+        let Attempt { call, node, .. } = *self.attempts.get(&attempt)?;
+        let call = &self.calls[&call];
         let request = call.request.clone()?;
         let principal = match account_of(&request) {
             Some(account) if !call.planned.operator => Principal::Account(account),
@@ -238,14 +258,15 @@ impl Clients {
 
     /// The process of a node is gone: whoever is connected to it notices.
     pub fn lost(&mut self, now: u64, node: NodeId) {
-        let at_it: Vec<u64> = self.attempts.iter().filter(|(_, (_, at))| *at == node).map(|(id, _)| *id).collect();
+        let at_it: Vec<u64> =
+            self.attempts.iter().filter(|(_, attempt)| attempt.node == node).map(|(id, _)| *id).collect();
         for attempt in at_it {
             self.later(now + 1_000, Todo::GiveUp(attempt));
         }
     }
 
     fn give_up(&mut self, now: u64, attempt: u64) {
-        let Some((id, _)) = self.attempts.remove(&attempt) else { return };
+        let Some(Attempt { call: id, .. }) = self.attempts.remove(&attempt) else { return };
         let call = &self.calls[&id];
         if !call.done && call.attempt == attempt {
             self.again(now, id, 10);
@@ -259,10 +280,14 @@ impl Clients {
     }
 
     fn hear(&mut self, now: u64, attempt: u64, answer: Result<Response, ApiError>, watch: &Watch) {
-        let Some((id, _)) = self.attempts.remove(&attempt) else { return };
+        let Some(Attempt { call: id, asked, .. }) = self.attempts.remove(&attempt) else { return };
         let call = self.calls.get_mut(&id).expect("it was planned");
         let hash = xxh3_64(format!("{answer:?}").as_bytes());
         watch.note("answer", None, &[id, attempt, hash], || format!("client {}: {answer:?}", call.planned.client));
+        if let (Request::CreateMarket { .. }, Ok(Response::Market(view))) = (&call.planned.request, &answer) {
+            self.history.starts(&asked, view);
+        }
+        self.history.answered(asked, now, &answer);
         if call.done {
             return;
         }
@@ -296,7 +321,7 @@ impl Clients {
         if let Err(violation) = watch.reads(|reads, _| reads.end(id, &answer)) {
             watch.violated(violation);
         }
-        if let Some(violation) = answer.as_ref().ok().and_then(super::run::audit_fails) {
+        if let Some(violation) = answer.as_ref().ok().and_then(audit_fails) {
             watch.violated(violation);
         }
         match answer {
@@ -329,6 +354,16 @@ fn account_of(request: &Request) -> Option<AccountId> {
         | Request::Replace { account, .. }
         | Request::SetPersistence { account, .. }
         | Request::ListOrders { account, .. } => Some(*account),
+        _ => None,
+    }
+}
+
+/// An audit's answer that is not zero.
+fn audit_fails(answer: &Response) -> Option<Violation> {
+    match answer {
+        Response::Audit(audit) if !audit.conserved || audit.sum != 0 => {
+            Some(Violation::new("I1", format!("the cluster's own audit finds {} and {:?}", audit.sum, audit.problems)))
+        }
         _ => None,
     }
 }

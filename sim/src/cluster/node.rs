@@ -110,6 +110,11 @@ impl SimNode {
         Self { id, disk: MemDisk::new(disk_seed), ahead_ms: Arc::default(), member: false, lives: 0, life: None }
     }
 
+    /// What it runs, while it lives and has started.
+    pub fn kernel(&self) -> Option<&Kernel> {
+        self.life.as_ref()?.kernel()
+    }
+
     /// Begins a life on what is on the disk.
     pub fn start(&mut self, now_us: u64, choices: u64, mut config: HostConfig, limits: Limits, record: Record) {
         self.lives += 1;

@@ -2,33 +2,34 @@
 //! arrived is delivered, every node runs to the window's end on its own virtual clock, and what it sent
 //! is put on the wires. So no node can hear of what has not happened yet, and the plan alone decides.
 
+mod faults;
+mod looks;
+mod rest;
 mod state;
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
 
 use stakehold::kernel::Record;
-use stakehold_actors::{
-    api::{Request, Response},
-    domain::types::Minor,
-    shell::Limits,
-};
-use stakehold_raft::{
-    CellId, Cells, HostConfig, Machine, NodeId,
-    disk::Faults,
-    host::{CellStatus, Role},
-};
+use stakehold_actors::shell::Limits;
+use stakehold_raft::{CellId, Cells, HostConfig, NodeId, disk::Faults};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     clients::{Clients, Counts},
     feeds::Feeds,
-    node::{End, SimNode},
+    node::{End, Life, SimNode},
     terms::Terms,
     watch::{Seen, Watch, violation_of},
     wires::{Change, Wires},
 };
 use crate::{
     oracles::Violation,
-    plan::{Fault, Plan, Step, What},
+    plan::{Plan, Setup, Step, What},
     rng,
     trace::{Event, Trace},
 };
@@ -39,17 +40,12 @@ const WINDOW_US: u64 = 1_000;
 const LOOK_US: u64 = 10_000;
 const COMPARE_US: u64 = 250_000;
 const REST_LOOK_US: u64 = 100_000;
-/// How often somebody begins to follow markets, and how many of the newest.
+/// How often somebody begins to follow markets.
 const FOLLOW_US: u64 = 200_000;
-const FOLLOWED: usize = 3;
 /// How often the trace is told how much money is between cells.
 const MONEY_US: u64 = 100_000;
 /// After it ended itself, or failed to start, a node is started again by whoever watches over it.
 const RESTART_US: u64 = 500_000;
-/// How long a node that leaves may take, in milliseconds.
-const DRAIN_MS: u64 = 2_000;
-/// The call that audits everything at the end.
-const AUDIT: u64 = u64::MAX;
 
 /// What became of a run.
 #[derive(Clone, Debug)]
@@ -70,13 +66,15 @@ pub struct Outcome {
 }
 
 pub struct Run {
-    setup: crate::plan::Setup,
+    setup: Setup,
     steps: std::iter::Peekable<std::vec::IntoIter<Step>>,
     watch: Rc<Watch>,
     nodes: BTreeMap<NodeId, SimNode>,
     wires: Wires,
     clients: Clients,
-    cut_off: BTreeMap<NodeId, bool>,
+    /// Nodes that clients cannot reach.
+    cut_off: BTreeSet<NodeId>,
+    /// When nodes that ended by themselves are started again.
     restarts: BTreeMap<NodeId, u64>,
     feeds: Feeds,
     terms: RefCell<Terms>,
@@ -97,19 +95,20 @@ impl std::fmt::Debug for Run {
 
 /// Runs a plan to its end, or to the first violation.
 pub fn run(plan: &Plan, trace: Trace) -> Outcome {
-    let mut run = Run::new(plan, trace);
-    while !run.step() {}
-    run.finish()
+    to_end(Run::new(plan, trace)).0
 }
 
 /// Runs a plan as [`run`] does; everything that happened too.
 pub fn kept(plan: &Plan) -> (Outcome, Vec<Event>) {
-    let mut run = Run::new(plan, Trace::kept());
-    while !run.step() {}
-    let watch = run.watch.clone();
-    let outcome = run.finish();
+    let (outcome, watch) = to_end(Run::new(plan, Trace::kept()));
     let events = watch.trace().take_kept();
     (outcome, events)
+}
+
+fn to_end(mut run: Run) -> (Outcome, Rc<Watch>) {
+    while !run.step() {}
+    let watch = run.watch.clone();
+    (run.finish(), watch)
 }
 
 impl Run {
@@ -134,7 +133,7 @@ impl Run {
             nodes: ids.iter().map(node).collect(),
             wires: Wires::new(setup.net, setup.choices, ids.iter().copied()),
             clients: Clients::new(plan),
-            cut_off: BTreeMap::new(),
+            cut_off: BTreeSet::new(),
             restarts: BTreeMap::new(),
             feeds: Feeds::default(),
             terms: RefCell::default(),
@@ -229,7 +228,7 @@ impl Run {
         outcome
     }
 
-    /// The trace, if it was kept.
+    /// Who looks at this run.
     pub fn watch(&self) -> &Rc<Watch> {
         &self.watch
     }
@@ -284,7 +283,7 @@ impl Run {
         let end = node.run(to);
         if let Some(life) = &node.life {
             for sent in life.plug().take_sent() {
-                let hash = xxhash_rust::xxh3::xxh3_64(&sent.frame);
+                let hash = xxh3_64(&sent.frame);
                 let numbers = [u64::from(sent.to.0), sent.class as u64, sent.frame.len() as u64, hash];
                 self.watch.note_here("send", &numbers, || format!("to {} {:?}", sent.to, sent.class));
                 self.wires.send(to, id, sent.to, sent.class, sent.frame);
@@ -342,7 +341,7 @@ impl Run {
     fn deliver(&mut self) {
         while let Some(flight) = self.wires.arrived(self.now) {
             let Some(life) = self.nodes.get(&flight.to).and_then(|node| node.life.as_ref()) else { continue };
-            let hash = xxhash_rust::xxh3::xxh3_64(&flight.frame);
+            let hash = xxh3_64(&flight.frame);
             let numbers = [u64::from(flight.from.0), flight.class as u64, flight.frame.len() as u64, hash];
             self.watch
                 .note("deliver", Some(flight.to), &numbers, || format!("from {} {:?}", flight.from, flight.class));
@@ -353,12 +352,12 @@ impl Run {
 
     fn ask(&mut self) {
         for ask in self.clients.due(self.now, &self.watch) {
-            if self.cut_off.get(&ask.node) == Some(&true) {
+            if self.cut_off.contains(&ask.node) {
                 // Silence: the client's patience will end.
                 continue;
             }
             let life = self.nodes.get(&ask.node).and_then(|node| node.life.as_ref());
-            self.watch.enter(Some(ask.node), life.map_or(0, super::node::Life::clock_ms));
+            self.watch.enter(Some(ask.node), life.map_or(0, Life::clock_ms));
             let taken = match life {
                 Some(life) if life.paused => true,
                 Some(life) => life.call(ask.attempt, ask.principal, ask.request, ask.patience_ms),
@@ -383,357 +382,9 @@ impl Run {
             }
         }
     }
-
-    fn fault(&mut self, fault: &Fault) {
-        let now = self.now;
-        match *fault {
-            Fault::Kill { node } => self.end(NodeId(node), false),
-            Fault::PowerLoss { node } => self.end(NodeId(node), true),
-            Fault::PowerLossOfAll => {
-                for id in self.nodes.keys().copied().collect::<Vec<_>>() {
-                    self.end(id, true);
-                }
-            }
-            Fault::Start { node } => self.start(NodeId(node)),
-            Fault::Pause { node } => {
-                if let Some(life) = self.life(node) {
-                    life.paused = true;
-                    self.wires.pause(now, NodeId(node));
-                }
-            }
-            Fault::Resume { node } => self.resume(NodeId(node)),
-            Fault::Drain { node } => {
-                if let Some(life) = self.life(node) {
-                    life.drain(Duration::from_millis(DRAIN_MS));
-                }
-            }
-            Fault::Cut { from, to } => self.wires.cut(now, NodeId(from), NodeId(to)),
-            Fault::Heal { from, to } => self.wires.heal(now, NodeId(from), NodeId(to)),
-            Fault::HealAll => self.wires.heal_all(now),
-            Fault::Reset { a, b } => {
-                let (a, b) = (NodeId(a.min(b)), NodeId(a.max(b)));
-                if let Some(change) = self.wires.reset(now, a, b) {
-                    self.changed(&change);
-                }
-            }
-            Fault::Slow { a, b, more_ms } => self.wires.slow(NodeId(a), NodeId(b), more_ms * 1_000),
-            Fault::CutClients { node } => {
-                self.cut_off.insert(NodeId(node), true);
-            }
-            Fault::HealClients { node } => {
-                self.cut_off.remove(&NodeId(node));
-            }
-            Fault::Clock { node, ahead_ms } => {
-                if let Some(node) = self.nodes.get(&NodeId(node)) {
-                    node.ahead_ms.store(ahead_ms, std::sync::atomic::Ordering::Relaxed);
-                }
-                self.clocks_changed();
-            }
-            Fault::FailWrite { node, after } => self.disk(node, |faults| faults.fail_write = Some(after)),
-            Fault::FailSync { node, after } => self.disk(node, |faults| faults.fail_sync = Some(after)),
-            Fault::FailRead { node, after } => self.disk(node, |faults| faults.fail_read = Some(after)),
-            Fault::Misdirect { node, after } => self.disk(node, |faults| faults.misdirect = Some(after)),
-            Fault::SlowDisk { node, sync_ms } => {
-                let sync = Duration::from_millis(sync_ms);
-                self.disk(node, |faults| faults.sync_delay = (sync, sync * 2));
-            }
-            Fault::FullDisk { node, room } => {
-                let used = self.nodes.get(&NodeId(node)).map_or(0, |node| node.disk.used());
-                self.disk(node, |faults| faults.capacity = Some(used + room));
-            }
-            Fault::HealDisk { node } => self.disk(node, |_| ()),
-            Fault::Rot { node, snapshot, place } => self.rot(NodeId(node), snapshot, place),
-            Fault::Wipe { node } => self.wipe(NodeId(node)),
-        }
-    }
-
-    /// A node's clock was set, or one whose clock is wrong has just started and does not know it yet.
-    fn clocks_changed(&self) {
-        // Nobody can tell who is right when several are wrong.
-        let right = |node: &&SimNode| node.ahead_ms.load(std::sync::atomic::Ordering::Relaxed) == 0;
-        let wrong = self.nodes.len() - self.nodes.values().filter(right).count();
-        self.watch.clocks_changed(self.now, wrong);
-    }
-
-    fn life(&mut self, node: u16) -> Option<&mut super::node::Life> {
-        self.nodes.get_mut(&NodeId(node))?.life.as_mut()
-    }
-
-    fn resume(&mut self, id: NodeId) {
-        let now = self.now;
-        let Some(life) = self.nodes.get_mut(&id).and_then(|node| node.life.as_mut()).filter(|life| life.paused) else {
-            return;
-        };
-        self.watch.enter(Some(id), life.clock_ms());
-        let resumed = life.resume(now);
-        self.wires.resume(now, id);
-        if let Err(message) = resumed {
-            self.ended(id, End::Panic(message));
-        }
-    }
-
-    fn disk(&self, node: u16, change: impl FnOnce(&mut Faults)) {
-        let mut faults = usual(&self.setup);
-        change(&mut faults);
-        if let Some(node) = self.nodes.get(&NodeId(node)) {
-            node.disk.set_faults(faults);
-        }
-    }
-
-    /// A bit changes in something that was written: where, `place` decides.
-    fn rot(&self, id: NodeId, snapshot: bool, place: u64) {
-        let Some(node) = self.nodes.get(&id).filter(|node| node.life.is_none()) else { return };
-        let dir = if snapshot { "snapshots/" } else { "wal/" };
-        let names: Vec<String> = node.disk.names().into_iter().filter(|name| name.starts_with(dir)).collect();
-        if names.is_empty() {
-            return;
-        }
-        let name = &names[place as usize % names.len()];
-        let contents = node.disk.contents(name).unwrap_or_default();
-        let at = (place >> 16) as usize % contents.len().max(1);
-        // Zeros are where nothing was written yet.
-        let written = |at: usize| (at..contents.len()).chain(0..at).find(|at| contents[*at] != 0);
-        for n in 0..1 + (place >> 4) % 8 {
-            let at = (at + (rng::of(place, &[n]) >> 16) as usize * usize::from(n > 0)) % contents.len().max(1);
-            if let Some(at) = written(at) {
-                node.disk.flip(name, at, 1 << ((place >> 8) % 8));
-                self.watch.note("rot", Some(id), &[at as u64], || name.clone());
-            }
-        }
-    }
-
-    fn wipe(&mut self, id: NodeId) {
-        self.end(id, true);
-        self.empty(id);
-        self.start(id);
-    }
-
-    /// The node's disk is replaced by an empty one.
-    fn empty(&mut self, id: NodeId) {
-        let node = self.nodes.get_mut(&id).expect("a node of the plan");
-        let seed = rng::of(self.setup.choices, &[0x317E, u64::from(id.0), node.lives]);
-        node.disk = stakehold_raft::disk::MemDisk::new(seed);
-        node.member = true;
-    }
-
-    // -- looking --
-
-    /// On every node somebody follows the newest markets.
-    fn follow(&mut self) {
-        let markets: Vec<_> = self.clients.markets().rev().take(FOLLOWED).collect();
-        for (id, node) in &self.nodes {
-            let Some(life) = node.life.as_ref().filter(|life| !life.paused) else { continue };
-            self.watch.enter(Some(*id), life.clock_ms());
-            for market in &markets {
-                if !self.feeds.follows(*id, *market) && life.follow(*market) {
-                    self.feeds.begin(*id, *market);
-                }
-            }
-        }
-        self.watch.enter(None, 0);
-    }
-
-    fn look_at_leaders(&mut self) {
-        let mut leading = BTreeMap::new();
-        for (id, node) in &self.nodes {
-            let Some(kernel) = node.life.as_ref().and_then(super::node::Life::kernel) else { continue };
-            for group in kernel.host.cells() {
-                let lead = *group.on_leadership().borrow();
-                if lead.leading {
-                    self.watch.leads(group.id(), lead.term, *id);
-                    leading.insert((*id, group.id()), lead.term);
-                }
-            }
-        }
-        self.tell_leads(&leading);
-    }
-
-    // -- for whoever reads the trace: nothing here depends on it --
-
-    /// Who leads no longer what it led, and who does so again in the same term.
-    fn tell_leads(&mut self, leading: &BTreeMap<(NodeId, CellId), u64>) {
-        for ((id, cell), (term, still)) in &mut self.leading {
-            let leads = leading.get(&(*id, *cell)) == Some(term);
-            if leads != *still {
-                let (kind, numbers) = (if leads { "lead" } else { "unlead" }, [u64::from(cell.0), *term]);
-                self.watch.note(kind, Some(*id), &numbers, || format!("{cell} in term {term}"));
-                *still = leads;
-            }
-        }
-        self.leading.extend(leading.iter().map(|(key, term)| (*key, (*term, true))));
-    }
-
-    /// How much has left one cell and is not in another yet, in minor units: collections count −.
-    fn tell_money(&self) {
-        let between = self.config.cells.all().map(|id| self.watch.books(|books| books.cell(id).totals().transit));
-        let between = i64::try_from(between.sum::<i128>()).unwrap_or(i64::MAX);
-        self.watch.note("money", None, &[between.cast_unsigned()], || format!("{} between cells", Minor(between)));
-    }
-
-    // -- comparing --
-
-    /// I7: replicas that have applied the same are the same, and are what the log says.
-    fn compare_replicas(&self, one: bool) {
-        let cells: Vec<CellId> = self.config.cells.all().collect();
-        let chosen = (self.now / COMPARE_US) as usize % cells.len();
-        for cell in cells.iter().skip(if one { chosen } else { 0 }).take(if one { 1 } else { cells.len() }) {
-            let committed = self.watch.committed(*cell);
-            for (id, node) in &self.nodes {
-                let Some(group) = node.life.as_ref().and_then(|life| life.kernel()?.host.cell(*cell)) else { continue };
-                let status = group.status();
-                if let Some(halted) = &status.halted {
-                    self.watch.violated(violation_of(&halted.message));
-                }
-                if let Err(violation) =
-                    self.terms.borrow_mut().hear(*cell, status.id, status.term, node.lives, self.now)
-                {
-                    self.watch.violated(violation);
-                }
-                if status.applied + 1 != committed || status.applied == 0 {
-                    continue;
-                }
-                let here = group.read(|replica| (replica.machine().cell().digest(), replica.streams()));
-                let there = self.watch.books(|books| (books.cell(*cell).digest(), books.replica(*cell).streams()));
-                if here != there {
-                    let message =
-                        format!("{id} has another state of {cell} at entry {} than its log makes", status.applied);
-                    self.watch.violated(Violation::new("I7", message));
-                }
-            }
-        }
-    }
-
-    // -- the end --
-
-    /// Faults stop, and everything must come to rest.
-    fn rest(&mut self) {
-        self.resting = true;
-        self.watch.note("rest", None, &[], String::new);
-        self.clients.close();
-        self.wires.heal_all(self.now);
-        self.cut_off.clear();
-        for id in self.nodes.keys().copied().collect::<Vec<_>>() {
-            self.nodes[&id].ahead_ms.store(0, std::sync::atomic::Ordering::Relaxed);
-            self.disk(id.0, |_| ());
-            self.resume(id);
-            self.start(id);
-        }
-    }
-
-    /// True when everything rests, or the time for that is over.
-    fn rested(&mut self) -> bool {
-        let over = self.now >= (self.setup.until_ms + self.setup.rest_ms) * 1_000;
-        match self.unrest() {
-            None if self.audited => {
-                self.compare_replicas(false);
-                if let Err(violation) = self.watch.books(|books| self.feeds.at_rest(books)) {
-                    self.watch.violated(violation);
-                }
-                self.watch.at_rest();
-                true
-            }
-            None => {
-                self.audit();
-                false
-            }
-            Some(why) if over => {
-                self.watch
-                    .violated(Violation::new("L1", format!("{} ms after the last fault {why}", self.setup.rest_ms)));
-                true
-            }
-            Some(_) => false,
-        }
-    }
-
-    /// What is not at rest yet, in a sentence.
-    fn unrest(&self) -> Option<String> {
-        if self.clients.open() > 0 {
-            let first: Vec<String> =
-                self.clients.unanswered().take(3).map(|call| format!("{:?}", call.request)).collect();
-            return Some(format!("{} calls have no answer: {}", self.clients.open(), first.join("; ")));
-        }
-        let mut statuses: BTreeMap<CellId, Vec<(NodeId, CellStatus)>> = BTreeMap::new();
-        for (id, node) in &self.nodes {
-            let Some(kernel) = node.life.as_ref().and_then(super::node::Life::kernel) else {
-                return Some(format!("{id} does not run"));
-            };
-            for group in kernel.host.cells() {
-                statuses.entry(group.id()).or_default().push((*id, group.status()));
-            }
-        }
-        for (cell, replicas) in self.config.placement() {
-            let here = statuses.remove(&cell).unwrap_or_default();
-            if here.len() != replicas.len() {
-                return Some(format!("{cell} has replicas on {} nodes, not on {}", here.len(), replicas.len()));
-            }
-            if let Some((id, status)) = here.iter().find(|(_, status)| status.halted.is_some()) {
-                return Some(format!("{id} has halted {cell}: {:?}", status.halted));
-            }
-            if !here.iter().any(|(_, status)| status.role == Role::Leader) {
-                return Some(format!("{cell} has no leader"));
-            }
-            let applied = here[0].1.applied;
-            for (id, status) in &here {
-                if status.role == Role::Learner {
-                    return Some(format!("{id} does not vote in {cell} again"));
-                }
-                if status.applied != applied || status.last_log != applied {
-                    return Some(format!(
-                        "{id} has applied {} of {} in {cell}, another {applied}",
-                        status.applied, status.last_log
-                    ));
-                }
-                if let Some((to, waiting)) = status.outbox.iter().next() {
-                    let (sent, taken) = self.watch.books(|books| {
-                        let sent = books.replica(cell).streams().get(to).map_or(0, |stream| stream.1);
-                        (sent, books.replica(*to).acknowledgement(cell).through)
-                    });
-                    return Some(format!(
-                        "{waiting} messages of {cell} to {to} are not acknowledged ({sent} sent, {taken} taken in; {id} is {:?} \
-                         with {} waiting and {} under way)",
-                        status.role, status.waiting, status.in_flight
-                    ));
-                }
-            }
-        }
-        let held = self.watch.books(|books| {
-            books.cells.all().find(|id| {
-                let cell = books.cell(*id);
-                cell.totals().held != 0
-                    || cell.market_ids().any(|market| cell.market(market).is_some_and(|market| market.settling()))
-            })
-        });
-        held.map(|cell| format!("{cell} still holds money or settles"))
-    }
-
-    /// The books, summed by the cluster itself.
-    fn audit(&mut self) {
-        self.audited = true;
-        self.clients.plan(
-            self.now,
-            crate::plan::PlannedCall {
-                id: AUDIT,
-                client: 0,
-                node: 1,
-                operator: true,
-                patience_ms: 10_000,
-                request: Request::Audit,
-            },
-        );
-    }
 }
 
-/// An audit's answer that is not zero.
-pub(super) fn audit_fails(answer: &Response) -> Option<Violation> {
-    match answer {
-        Response::Audit(audit) if !audit.conserved || audit.sum != 0 => {
-            Some(Violation::new("I1", format!("the cluster's own audit finds {} and {:?}", audit.sum, audit.problems)))
-        }
-        _ => None,
-    }
-}
-
-fn usual(setup: &crate::plan::Setup) -> Faults {
+fn usual(setup: &Setup) -> Faults {
     let us = |(least, most): (u64, u64)| (Duration::from_micros(least), Duration::from_micros(most));
     Faults { write_delay: us(setup.disk.write_us), sync_delay: us(setup.disk.sync_us), ..Faults::default() }
 }

@@ -24,7 +24,13 @@ use stakehold_raft::{
 use tokio::runtime::TaskMeta;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{EPOCH_MS, node::empty_cell, reads::Reads, told, verdicts::Verdicts};
+use super::{
+    EPOCH_MS,
+    node::empty_cell,
+    reads::Reads,
+    told,
+    verdicts::{Verdicts, funded_across},
+};
 use crate::{
     books::{Books, Entry},
     oracles::{Oracles, Violation},
@@ -306,22 +312,15 @@ impl Watch {
             trim(log);
             return Ok(());
         };
-        let batch: Batch<MetaOr<MetaCommand, Command>> = postcard::from_bytes(bytes)
+        let Batch { stamp, origin, acks, items }: Batch<MetaOr<MetaCommand, Command>> = postcard::from_bytes(bytes)
             .map_err(|error| Violation::new("Raft", format!("entry {index} of {cell} is unreadable: {error}")))?;
-        let (acks, items) = (batch.acks.clone(), batch.items.into_iter().map(plain).collect::<Vec<_>>());
-        let again: Batch<MetaOr<MetaCommand, Command>> = postcard::from_bytes(bytes).expect("it was read just now");
-        let again = Batch {
-            stamp: again.stamp,
-            origin: again.origin,
-            acks: again.acks,
-            items: again.items.into_iter().map(plain).collect(),
-        };
-        self.clock_of_leader(cell, again.stamp)?;
+        let batch = Batch { stamp, origin, acks, items: items.into_iter().map(plain).collect() };
+        self.clock_of_leader(cell, stamp)?;
         // Before it is applied: if that panics, this is what was applied.
         let numbers = [u64::from(cell.0), term, index, hash];
-        self.note("entry", Some(node), &numbers, || told::entry(cell, term, index, &items));
+        self.note("entry", Some(node), &numbers, || told::entry(cell, term, index, &batch.items));
         let books = &mut committed.books;
-        let did = catch_unwind(AssertUnwindSafe(|| books.apply(cell, again)))
+        let did = catch_unwind(AssertUnwindSafe(|| books.apply(cell, batch.clone())))
             .map_err(|_| violation_of(&last_panic().unwrap_or_default()))?;
         let numbers = [u64::from(cell.0), index, did.outcomes.len() as u64, did.effects.len() as u64];
         self.note("did", Some(node), &numbers, || told::did(cell, index, &did));
@@ -333,12 +332,12 @@ impl Watch {
             term,
             index,
             stamp: books.replica(cell).stamp(),
-            acks: &acks,
-            items: &items,
+            acks: &batch.acks,
+            items: &batch.items,
             outcomes: &did.outcomes,
             effects: &did.effects,
         };
-        committed.funded_across += super::verdicts::funded_across(&entry);
+        committed.funded_across += funded_across(&entry);
         committed.verdicts.hear(&entry);
         committed.reads.hear(cell, books);
         let verdict = committed.oracles.entry(books, &entry);

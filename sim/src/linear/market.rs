@@ -3,25 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stakehold_actors::domain::{
-    command::OrderKey,
-    types::{MarketStatus, Reference, Refusal},
-};
+use stakehold_actors::domain::types::{MarketStatus, Reference, Refusal};
 
-use super::{Answer, Call, Op, search::Model};
-
-/// Names what is remembered with its verdict.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Name {
-    Order(OrderKey),
-    Operator(Reference),
-}
+use super::{Answer, Call, Op, attempts::name, search::Model};
 
 pub(super) struct Market {
-    /// All names in the history; a state knows them by their places here.
-    names: Vec<Name>,
-    /// What was ever answered under each.
-    heard: Vec<BTreeSet<Verdict>>,
+    /// Of operators' calls that were for several things; a state knows them by their places here.
+    several: Vec<Reference>,
 }
 
 type Verdict = Result<(), Refusal>;
@@ -37,25 +25,26 @@ pub(super) struct State {
 impl Market {
     /// # Errors
     /// A sentence when one reference has two answers.
-    pub fn of(calls: &[&Call]) -> Result<Self, String> {
-        let mut heard: BTreeMap<Name, BTreeSet<Verdict>> = BTreeMap::new();
+    pub fn of(calls: &[&Call], several: Vec<Reference>) -> Result<Self, String> {
+        let mut heard = BTreeMap::new();
         for call in calls {
-            if let Some(name) = name(call) {
-                heard.entry(name).or_default().extend(call.answer.as_ref().and_then(verdict));
+            if let Some(name) = name(&call.op) {
+                let verdicts: &mut BTreeSet<Verdict> = heard.entry(name).or_default();
+                verdicts.extend(call.answer.as_ref().and_then(verdict));
             }
         }
-        if let Some((name, verdicts)) = heard.iter().find(|(_, verdicts)| verdicts.len() > 1) {
-            return Err(format!("{name:?} has several answers: {verdicts:?}"));
+        match heard.iter().find(|(_, verdicts)| verdicts.len() > 1) {
+            Some((name, verdicts)) => Err(format!("{name:?} has several answers: {verdicts:?}")),
+            None => Ok(Self { several }),
         }
-        let (names, heard) = heard.into_iter().unzip();
-        Ok(Self { names, heard })
     }
 
-    /// The verdicts that an order of unknown outcome can have got now. Only those matter that somebody
-    /// was told later: orders change nothing that is seen here.
-    fn possible(&self, state: &State, place: usize) -> Vec<State> {
-        let verdicts = self.heard[place].iter().filter(|verdict| state.can_answer(**verdict));
-        verdicts.map(|verdict| state.remembering(place, *verdict)).collect()
+    /// Where a state remembers the first call with this reference, if there are several.
+    fn place(&self, op: &Op) -> Option<usize> {
+        match op {
+            Op::Remove { reference, .. } | Op::Close { reference, .. } => self.several.binary_search(reference).ok(),
+            _ => None,
+        }
     }
 }
 
@@ -65,14 +54,6 @@ fn verdict(answer: &Answer) -> Option<Verdict> {
         Answer::Refused(Refusal::ReferenceReused) => None,
         Answer::Refused(refusal) => Some(Err(*refusal)),
         Answer::Market { .. } | Answer::Receipt { .. } | Answer::Lines { .. } | Answer::Balance { .. } => None,
-    }
-}
-
-fn name(call: &Call) -> Option<Name> {
-    match &call.op {
-        Op::Place(key) => Some(Name::Order(key.clone())),
-        Op::Remove { reference, .. } | Op::Close { reference, .. } => Some(Name::Operator(reference.clone())),
-        _ => None,
     }
 }
 
@@ -148,7 +129,7 @@ impl Model for Market {
     type State = State;
 
     fn start(&self) -> State {
-        State { status: MarketStatus::Inactive, in_play: false, epoch: 0, verdicts: vec![None; self.names.len()] }
+        State { status: MarketStatus::Inactive, in_play: false, epoch: 0, verdicts: vec![None; self.several.len()] }
     }
 
     fn after(&self, state: &State, of: &Call) -> Vec<State> {
@@ -161,35 +142,29 @@ impl Model for Market {
         if said.is_none() && !reused && of.answer.is_some() {
             return vec![];
         }
-        let Some(name) = name(of) else { return changed(state, &of.op, said) };
-        let place = self.names.binary_search(&name).expect("all names are known");
+        if let Op::Place(_) = of.op {
+            // One of which nobody heard changes nothing that is seen here.
+            let can_be = said.is_some_and(|said| state.can_answer(said));
+            return if can_be { vec![state.clone()] } else { vec![] };
+        }
+        let Some(place) = self.place(&of.op) else { return changed(state, &of.op, said) };
         match (state.verdicts[place], said) {
             // The same reference for something else: the first call stands.
             (first, None) if reused => first.map(|_| state.clone()).into_iter().collect(),
             // Heard by nobody, a repeat changes nothing.
             (Some(_), None) => vec![],
-            (Some(first), Some(said)) => {
-                if first == said {
-                    vec![state.clone()]
-                } else {
-                    vec![]
-                }
+            (Some(first), Some(said)) if first == said => vec![state.clone()],
+            (Some(_), Some(_)) => vec![],
+            (None, said) => {
+                let verdict = said.unwrap_or(state.change(&of.op).map(|_| ()));
+                changed(state, &of.op, said).into_iter().map(|next| next.remembering(place, verdict)).collect()
             }
-            (None, said) => match (&of.op, said) {
-                (Op::Place(_), None) => self.possible(state, place),
-                (Op::Place(_), Some(said)) if state.can_answer(said) => vec![state.remembering(place, said)],
-                (Op::Place(_), Some(_)) => vec![],
-                (op, said) => {
-                    let verdict = said.unwrap_or(state.change(op).map(|_| ()));
-                    changed(state, op, said).into_iter().map(|next| next.remembering(place, verdict)).collect()
-                }
-            },
         }
     }
 
     /// A look, and what leaves the market as it is and is told the same however often it comes.
     fn is_free(&self, before: &State, call: &Call, after: &State) -> bool {
-        before.seen() == after.seen() && (matches!(call.op, Op::Look { .. }) || name(call).is_some())
+        before.seen() == after.seen() && (matches!(call.op, Op::Look { .. }) || name(&call.op).is_some())
     }
 }
 

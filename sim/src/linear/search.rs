@@ -11,7 +11,7 @@ use super::Call;
 
 /// Configurations that are looked at before the search is given up. Histories with answers are
 /// decided within a few for each call.
-const MOST: usize = 3_000_000;
+const MOST: usize = 1_000_000;
 
 /// An object, as one client at a time would see it.
 pub(super) trait Model {
@@ -43,7 +43,7 @@ struct Config<S> {
 ///
 /// # Errors
 /// A sentence that says how far the search came at best, and which calls had to be next there.
-pub(super) fn search<M: Model>(model: &M, calls: &[&Call]) -> Result<(), String> {
+pub(super) fn search<M: Model>(model: &M, calls: &[Call]) -> Result<(), String> {
     let by_invocation = |answered: bool| {
         let mut which: Vec<usize> = (0..calls.len()).filter(|n| calls[*n].answer.is_some() == answered).collect();
         which.sort_by_key(|n| calls[*n].invoked);
@@ -72,8 +72,8 @@ pub(super) fn search<M: Model>(model: &M, calls: &[&Call]) -> Result<(), String>
         let candidates = next.iter().map(|at| (must[*at], Some(*at))).chain(unknown.into_iter().map(|n| (n, None)));
         let mut successors = Vec::new();
         'candidates: for (call, at) in candidates {
-            for state in model.after(&config.state, calls[call]) {
-                let free = model.is_free(&config.state, calls[call], &state);
+            for state in model.after(&config.state, &calls[call]) {
+                let free = model.is_free(&config.state, &calls[call], &state);
                 if free {
                     successors.clear();
                 }
@@ -105,7 +105,7 @@ pub(super) fn search<M: Model>(model: &M, calls: &[&Call]) -> Result<(), String>
 }
 
 /// The places in `must` of those that may come next, the earliest return first, and that return.
-fn next_calls<S>(calls: &[&Call], must: &[usize], config: &Config<S>) -> (Vec<usize>, u64) {
+fn next_calls<S>(calls: &[Call], must: &[usize], config: &Config<S>) -> (Vec<usize>, u64) {
     let returned = |at: usize| calls[must[at]].returned.unwrap_or(u64::MAX);
     let mut deadline = u64::MAX;
     let mut next = Vec::new();

@@ -15,8 +15,8 @@ pub(super) struct Wallet<'a> {
     lines: BTreeMap<u64, &'a Line>,
     /// The numbers of the moves whose lines were shown.
     numbers: BTreeMap<&'a Reference, u64>,
-    /// All references of moves; a state knows them by their places here.
-    references: Vec<&'a Reference>,
+    /// References that were used for several things; a state knows them by their places here.
+    several: Vec<Reference>,
     /// What was ever answered to a move: whether it was done, or refused as such.
     heard: BTreeSet<(&'a Reference, Minor, bool)>,
     /// References that somebody was told were used for something else.
@@ -42,11 +42,11 @@ pub(super) struct State {
 impl<'a> Wallet<'a> {
     /// # Errors
     /// A sentence when clients were shown what cannot all be of one list.
-    pub fn of(calls: &[&'a Call]) -> Result<Self, String> {
+    pub fn of(calls: &[&'a Call], several: Vec<Reference>) -> Result<Self, String> {
         let mut wallet = Self {
             lines: BTreeMap::new(),
             numbers: BTreeMap::new(),
-            references: Vec::new(),
+            several,
             heard: BTreeSet::new(),
             reused: BTreeSet::new(),
         };
@@ -66,7 +66,6 @@ impl<'a> Wallet<'a> {
         if let Some((reference, number)) = wallet.numbers.iter().find(|(reference, _)| !moves.contains(*reference)) {
             return Err(format!("line {number} has the reference {reference}, which nobody used"));
         }
-        wallet.references = moves.into_iter().collect();
         wallet.chain()?;
         wallet.receipts(calls)?;
         Ok(wallet)
@@ -171,16 +170,18 @@ impl<'a> Wallet<'a> {
     }
 
     fn moved(&self, state: &State, (reference, change): (&Reference, Minor), answer: Option<&Answer>) -> Vec<State> {
-        let place = self.references.binary_search(&reference).expect("all references of moves are known");
+        let place = self.several.binary_search(reference).ok();
         let with = |count: u64, fate| {
             let mut next = State { count, ..state.clone() };
-            next.fates[place] = fate;
+            if let Some(place) = place {
+                next.fates[place] = fate;
+            }
             next
         };
         let done = || self.line_for(state.count, reference).map(|count| with(count, Fate::Done(change)));
         let refused = |count| with(count, Fate::Refused(change));
         let same = || vec![state.clone()];
-        match (state.fates[place], answer) {
+        match (place.map_or(Fate::New, |place| state.fates[place]), answer) {
             (Fate::New, Some(Answer::Receipt { .. })) => done().into_iter().collect(),
             (Fate::New, None) => {
                 let (may_be_done, may_be_refused) = self.may_have(reference, change);
@@ -218,7 +219,7 @@ impl Model for Wallet<'_> {
     type State = State;
 
     fn start(&self) -> State {
-        State { count: 0, fates: vec![Fate::New; self.references.len()] }
+        State { count: 0, fates: vec![Fate::New; self.several.len()] }
     }
 
     fn after(&self, state: &State, of: &Call) -> Vec<State> {

@@ -11,7 +11,7 @@ use stakehold_actors::{
         command::{Admission, Command, Effect, Fund, Instruction, Verdict},
         types::{
             AccountId, EventId, MarketDefinition, MarketId, MarketResult, Minor, OrderRequest, Persistence, Reference,
-            RunnerDefinition, RunnerId, Side, WinFraction,
+            RunnerId, Side, WinFraction,
         },
     },
 };
@@ -64,20 +64,13 @@ impl Case {
         let one = placed(kind::ACCOUNT, WALLETS, 1);
         let two = placed(kind::ACCOUNT, WALLETS, one + 1);
         let definition = MarketDefinition {
-            event: EventId(placed(kind::EVENT, MARKETS, 1)),
-            event_name: "event".into(),
-            name: "market".into(),
-            market_type: "WIN".into(),
-            runners: (1..=3).map(|n| RunnerDefinition { id: RunnerId(n), name: n.to_string() }).collect(),
-            winners: 1,
-            complete: true,
-            bet_delay_s: 0,
             min_stake: Minor(1),
             max_stake: Minor(10_000),
-            commission_bp: 500,
-            start: None,
-            market_cap: None,
-            event_cap: None,
+            ..MarketDefinition::win(
+                EventId(placed(kind::EVENT, MARKETS, 1)),
+                "event",
+                (1..=3).map(|n| (n, n.to_string())),
+            )
         };
         let mut case = Self {
             books: Books::new(cells, |id| Cell::new(id, cells)),

@@ -52,7 +52,7 @@ fn fewer_nodes(plan: &mut Plan) -> bool {
     }
     plan.setup.nodes = nodes - 1;
     plan.steps.retain_mut(|step| match &mut step.what {
-        What::Fault(fault) => nodes_of(fault).into_iter().flatten().all(|node| node < nodes),
+        What::Fault(fault) => fault.nodes().iter().all(|node| *node < nodes),
         What::Call(call) => {
             call.node = call.node.min(nodes - 1);
             true
@@ -76,37 +76,10 @@ pub fn less_rest(plan: &mut Plan) -> bool {
     set(&mut plan.setup.rest_ms, less)
 }
 
-/// The nodes that a fault is about.
-fn nodes_of(fault: &Fault) -> [Option<u16>; 2] {
-    match *fault {
-        Fault::PowerLossOfAll | Fault::HealAll => [None, None],
-        Fault::Kill { node }
-        | Fault::PowerLoss { node }
-        | Fault::Start { node }
-        | Fault::Pause { node }
-        | Fault::Resume { node }
-        | Fault::Drain { node }
-        | Fault::CutClients { node }
-        | Fault::HealClients { node }
-        | Fault::Clock { node, .. }
-        | Fault::FailWrite { node, .. }
-        | Fault::FailSync { node, .. }
-        | Fault::FailRead { node, .. }
-        | Fault::Misdirect { node, .. }
-        | Fault::SlowDisk { node, .. }
-        | Fault::FullDisk { node, .. }
-        | Fault::HealDisk { node }
-        | Fault::Rot { node, .. }
-        | Fault::Wipe { node } => [Some(node), None],
-        Fault::Cut { from, to } | Fault::Heal { from, to } => [Some(from), Some(to)],
-        Fault::Reset { a, b } | Fault::Slow { a, b, .. } => [Some(a), Some(b)],
-    }
-}
-
 /// The node that something happens to: its faults may all be beside the point.
 pub fn node(step: &Step) -> Option<u16> {
     match &step.what {
-        What::Fault(fault) => nodes_of(fault)[0],
+        What::Fault(fault) => fault.nodes().first().copied(),
         What::Call(_) => None,
     }
 }

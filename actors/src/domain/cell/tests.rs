@@ -5,9 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::domain::{
     command::{Admission, AuditPart, Fund, Funded, Instruction},
-    types::{
-        MarketDefinition, MarketResult, Minor, OrderRequest, Persistence, Reference, RunnerDefinition, RunnerId, Side,
-    },
+    types::{MarketDefinition, MarketResult, Minor, OrderRequest, Persistence, Reference, RunnerId, Side},
 };
 
 const NOW: Stamp = 1_000;
@@ -44,20 +42,8 @@ fn account(cell: &mut Cell, account: u64, deposit: i64) -> AccountId {
 
 fn definition(event: u64) -> MarketDefinition {
     MarketDefinition {
-        event: EventId(event),
-        event_name: "event".into(),
-        name: "market".into(),
-        market_type: "WIN".into(),
-        runners: (1..=3).map(|n| RunnerDefinition { id: RunnerId(n), name: n.to_string() }).collect(),
-        winners: 1,
-        complete: true,
-        bet_delay_s: 0,
         min_stake: Minor(1),
-        max_stake: Minor::MAX_AMOUNT,
-        commission_bp: 500,
-        start: None,
-        market_cap: None,
-        event_cap: None,
+        ..MarketDefinition::win(EventId(event), "event", (1..=3).map(|n| (n, n.to_string())))
     }
 }
 

@@ -28,20 +28,10 @@ pub(super) const X: AccountId = AccountId(3);
 /// A market with this many runners, numbered from 11, one winner, and no commission.
 pub(super) fn definition(runners: u64) -> MarketDefinition {
     MarketDefinition {
-        event: EventId(1),
-        event_name: "Longchamp".into(),
-        name: "3rd race".into(),
-        market_type: "WIN".into(),
-        runners: (11..11 + runners).map(|n| RunnerDefinition { id: RunnerId(n), name: format!("No. {n}") }).collect(),
-        winners: 1,
-        complete: true,
         bet_delay_s: 5,
-        min_stake: Minor(100),
         max_stake: Minor(1_000_000_000),
         commission_bp: 0,
-        start: None,
-        market_cap: None,
-        event_cap: None,
+        ..MarketDefinition::win(EventId(1), "Longchamp", (11..11 + runners).map(|n| (n, format!("No. {n}"))))
     }
 }
 

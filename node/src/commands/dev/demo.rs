@@ -6,9 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use stakehold_actors::{
     api::{ApiError, Request, Response},
-    domain::types::{
-        AccountId, EventId, MarketDefinition, MarketStatus, Minor, Reference, Refusal, RunnerDefinition, RunnerId,
-    },
+    domain::types::{AccountId, EventId, MarketDefinition, MarketStatus, Minor, Reference, Refusal, RunnerId},
 };
 
 use crate::{
@@ -102,20 +100,15 @@ pub async fn markets(client: &Client) -> Result<Vec<Stage>, String> {
         let runners: Vec<_> =
             runners.iter().zip(1..).map(|((name, price), id)| (RunnerId(id), *name, *price)).collect();
         let definition = MarketDefinition {
-            event: EventId(event),
-            event_name: event_name.into(),
             name: name.into(),
             market_type: market_type.into(),
-            runners: runners.iter().map(|(id, name, _)| RunnerDefinition { id: *id, name: (*name).into() }).collect(),
-            winners: 1,
-            complete: true,
             bet_delay_s: 5,
-            min_stake: Minor(100),
             max_stake: Minor(1_000_000),
-            commission_bp: 500,
-            start: None,
-            market_cap: None,
-            event_cap: None,
+            ..MarketDefinition::win(
+                EventId(event),
+                event_name,
+                runners.iter().map(|(id, name, _)| (id.0, (*name).to_owned())),
+            )
         };
         let create = Request::CreateMarket {
             definition: Box::new(definition),

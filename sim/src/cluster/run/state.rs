@@ -72,7 +72,7 @@ impl State<'_> {
         if ahead != 0 {
             write!(f, ", clock {ahead:+} ms")?;
         }
-        if run.cut_off.contains_key(&node.id) {
+        if run.cut_off.contains(&node.id) {
             f.write_str(", clients cannot reach it")?;
         }
         writeln!(f)?;

@@ -1,0 +1,100 @@
+//! What the driver looks at between windows: who leads, what followers were told, whether replicas
+//! agree. What is only for whoever reads the trace is here too.
+
+use std::collections::BTreeMap;
+
+use stakehold_actors::domain::types::Minor;
+use stakehold_raft::{CellId, Machine, NodeId};
+
+use super::{COMPARE_US, Run};
+use crate::{cluster::watch::violation_of, oracles::Violation};
+
+/// Of the newest markets, so many are followed.
+const FOLLOWED: usize = 3;
+
+impl Run {
+    /// On every node somebody follows the newest markets.
+    pub(super) fn follow(&mut self) {
+        let markets: Vec<_> = self.clients.markets().rev().take(FOLLOWED).collect();
+        for (id, node) in &self.nodes {
+            let Some(life) = node.life.as_ref().filter(|life| !life.paused) else { continue };
+            self.watch.enter(Some(*id), life.clock_ms());
+            for market in &markets {
+                if !self.feeds.follows(*id, *market) && life.follow(*market) {
+                    self.feeds.begin(*id, *market);
+                }
+            }
+        }
+        self.watch.enter(None, 0);
+    }
+
+    pub(super) fn look_at_leaders(&mut self) {
+        let mut leading = BTreeMap::new();
+        for (id, node) in &self.nodes {
+            let Some(kernel) = node.kernel() else { continue };
+            for group in kernel.host.cells() {
+                let lead = *group.on_leadership().borrow();
+                if lead.leading {
+                    self.watch.leads(group.id(), lead.term, *id);
+                    leading.insert((*id, group.id()), lead.term);
+                }
+            }
+        }
+        self.tell_leads(&leading);
+    }
+
+    // -- for whoever reads the trace: nothing here depends on it --
+
+    /// Who leads no longer what it led, and who does so again in the same term.
+    fn tell_leads(&mut self, leading: &BTreeMap<(NodeId, CellId), u64>) {
+        for ((id, cell), (term, still)) in &mut self.leading {
+            let leads = leading.get(&(*id, *cell)) == Some(term);
+            if leads != *still {
+                let (kind, numbers) = (if leads { "lead" } else { "unlead" }, [u64::from(cell.0), *term]);
+                self.watch.note(kind, Some(*id), &numbers, || format!("{cell} in term {term}"));
+                *still = leads;
+            }
+        }
+        self.leading.extend(leading.iter().map(|(key, term)| (*key, (*term, true))));
+    }
+
+    /// How much has left one cell and is not in another yet, in minor units: collections count −.
+    pub(super) fn tell_money(&self) {
+        let between = self.config.cells.all().map(|id| self.watch.books(|books| books.cell(id).totals().transit));
+        let between = i64::try_from(between.sum::<i128>()).unwrap_or(i64::MAX);
+        self.watch.note("money", None, &[between.cast_unsigned()], || format!("{} between cells", Minor(between)));
+    }
+
+    // -- comparing --
+
+    /// I7: replicas that have applied the same are the same, and are what the log says.
+    pub(super) fn compare_replicas(&self, one: bool) {
+        let cells: Vec<CellId> = self.config.cells.all().collect();
+        let chosen = (self.now / COMPARE_US) as usize % cells.len();
+        for cell in cells.iter().skip(if one { chosen } else { 0 }).take(if one { 1 } else { cells.len() }) {
+            let committed = self.watch.committed(*cell);
+            for (id, node) in &self.nodes {
+                let Some(group) = node.kernel().and_then(|kernel| kernel.host.cell(*cell)) else { continue };
+                let status = group.status();
+                if let Some(halted) = &status.halted {
+                    self.watch.violated(violation_of(&halted.message));
+                }
+                if let Err(violation) =
+                    self.terms.borrow_mut().hear(*cell, status.id, status.term, node.lives, self.now)
+                {
+                    self.watch.violated(violation);
+                }
+                if status.applied + 1 != committed || status.applied == 0 {
+                    continue;
+                }
+                let here = group.read(|replica| (replica.machine().cell().digest(), replica.streams()));
+                let there = self.watch.books(|books| (books.cell(*cell).digest(), books.replica(*cell).streams()));
+                if here != there {
+                    let message =
+                        format!("{id} has another state of {cell} at entry {} than its log makes", status.applied);
+                    self.watch.violated(Violation::new("I7", message));
+                }
+            }
+        }
+    }
+}

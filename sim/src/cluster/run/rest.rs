@@ -1,0 +1,130 @@
+//! The end of a run (L1): faults stop, and then everything must come to rest, in virtual time.
+
+use std::{collections::BTreeMap, sync::atomic::Ordering};
+
+use stakehold_actors::api::Request;
+use stakehold_raft::{
+    CellId, NodeId,
+    host::{CellStatus, Role},
+};
+
+use super::Run;
+use crate::{oracles::Violation, plan::PlannedCall};
+
+/// The call that audits everything at the end.
+const AUDIT: u64 = u64::MAX;
+
+impl Run {
+    /// Faults stop, and everything must come to rest.
+    pub(super) fn rest(&mut self) {
+        self.resting = true;
+        self.watch.note("rest", None, &[], String::new);
+        self.clients.close();
+        self.wires.heal_all(self.now);
+        self.cut_off.clear();
+        for id in self.nodes.keys().copied().collect::<Vec<_>>() {
+            self.nodes[&id].ahead_ms.store(0, Ordering::Relaxed);
+            self.disk(id.0, |_| ());
+            self.resume(id);
+            self.start(id);
+        }
+    }
+
+    /// True when everything rests, or the time for that is over.
+    pub(super) fn rested(&mut self) -> bool {
+        let over = self.now >= (self.setup.until_ms + self.setup.rest_ms) * 1_000;
+        match self.unrest() {
+            None if self.audited => {
+                self.compare_replicas(false);
+                if let Err(violation) = self.watch.books(|books| self.feeds.at_rest(books)) {
+                    self.watch.violated(violation);
+                }
+                if let Err(violation) = self.clients.history().check() {
+                    self.watch.violated(violation);
+                }
+                self.watch.at_rest();
+                true
+            }
+            None => {
+                self.audit();
+                false
+            }
+            Some(why) if over => {
+                self.watch
+                    .violated(Violation::new("L1", format!("{} ms after the last fault {why}", self.setup.rest_ms)));
+                true
+            }
+            Some(_) => false,
+        }
+    }
+
+    /// What is not at rest yet, in a sentence.
+    fn unrest(&self) -> Option<String> {
+        if self.clients.open() > 0 {
+            let first: Vec<String> =
+                self.clients.unanswered().take(3).map(|call| format!("{:?}", call.request)).collect();
+            return Some(format!("{} calls have no answer: {}", self.clients.open(), first.join("; ")));
+        }
+        let mut statuses: BTreeMap<CellId, Vec<(NodeId, CellStatus)>> = BTreeMap::new();
+        for (id, node) in &self.nodes {
+            let Some(kernel) = node.kernel() else {
+                return Some(format!("{id} does not run"));
+            };
+            for group in kernel.host.cells() {
+                statuses.entry(group.id()).or_default().push((*id, group.status()));
+            }
+        }
+        for (cell, replicas) in self.config.placement() {
+            let here = statuses.remove(&cell).unwrap_or_default();
+            if here.len() != replicas.len() {
+                return Some(format!("{cell} has replicas on {} nodes, not on {}", here.len(), replicas.len()));
+            }
+            if let Some((id, status)) = here.iter().find(|(_, status)| status.halted.is_some()) {
+                return Some(format!("{id} has halted {cell}: {:?}", status.halted));
+            }
+            if !here.iter().any(|(_, status)| status.role == Role::Leader) {
+                return Some(format!("{cell} has no leader"));
+            }
+            let applied = here[0].1.applied;
+            for (id, status) in &here {
+                if status.role == Role::Learner {
+                    return Some(format!("{id} does not vote in {cell} again"));
+                }
+                if status.applied != applied || status.last_log != applied {
+                    return Some(format!(
+                        "{id} has applied {} of {} in {cell}, another {applied}",
+                        status.applied, status.last_log
+                    ));
+                }
+                if let Some((to, waiting)) = status.outbox.iter().next() {
+                    let (sent, taken) = self.watch.books(|books| {
+                        let sent = books.replica(cell).streams().get(to).map_or(0, |stream| stream.1);
+                        (sent, books.replica(*to).acknowledgement(cell).through)
+                    });
+                    return Some(format!(
+                        "{waiting} messages of {cell} to {to} are not acknowledged ({sent} sent, {taken} taken in; {id} is {:?} \
+                         with {} waiting and {} under way)",
+                        status.role, status.waiting, status.in_flight
+                    ));
+                }
+            }
+        }
+        let held = self.watch.books(|books| {
+            books.cells.all().find(|id| {
+                let cell = books.cell(*id);
+                cell.totals().held != 0
+                    || cell.market_ids().any(|market| cell.market(market).is_some_and(|market| market.settling()))
+            })
+        });
+        held.map(|cell| format!("{cell} still holds money or settles"))
+    }
+
+    /// The books, summed by the cluster itself.
+    fn audit(&mut self) {
+        self.audited = true;
+        self.clients.plan(
+            self.now,
+            PlannedCall { id: AUDIT, client: 0, node: 1, operator: true, patience_ms: 10_000, request: Request::Audit },
+        );
+    }
+}
