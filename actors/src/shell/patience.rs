@@ -36,6 +36,10 @@ impl Exchange {
             _ => 0,
         };
         let left = call.good_until.saturating_add(delay_ms + GRACE_MS).saturating_sub(self.world.clock.now_ms());
+        if left == 0 {
+            // By this node's clock, which decides here: nothing of it may take effect any more.
+            return Err(Failure::Api(ApiError::Unavailable));
+        }
         let answer = tokio::time::timeout(Duration::from_millis(left), self.serve(cell, call)).await;
         answer.unwrap_or(Err(Failure::Api(ApiError::Unknown)))
     }

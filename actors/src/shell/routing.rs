@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use stakehold_raft::{CellId, NodeId, host::RequestError, ids::kind, reached, seldom};
+use stakehold_raft::{CellId, NodeId, host::RequestError, ids::kind, mistake, reached, seldom};
 
 use super::{
     exchange::{Exchange, RETRY},
@@ -198,6 +198,12 @@ impl Exchange {
 fn repeatable(request: &Request) -> bool {
     match request {
         Request::Cancel { orders, .. } => orders.iter().all(|order| order.reduction.is_none()),
+        // Somebody may have said otherwise in between: a market that was suspended since would be opened
+        // again by a call that was made before.
+        Request::OpenMarket { .. }
+        | Request::SuspendMarket { .. }
+        | Request::TurnInPlay { .. }
+        | Request::SetPersistence { .. } => mistake!("gateway.says_it_again"),
         _ => true,
     }
 }

@@ -27,6 +27,8 @@ pub enum Need {
     Partitions,
     /// Frames are lost or late, so that messages between cells are sent again.
     Loss,
+    /// Nodes drain: they hand over what they lead, and take nothing meanwhile.
+    HandOvers,
     /// A node's clock jumps ahead, further than is tolerated.
     ClockJumps,
     /// Snapshots are taken every few entries, and restored.
@@ -127,6 +129,8 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "A leader whose clock is far ahead goes on proposing, and takes the cell's time with it." },
     Exhibit { name: "lead.never_ticks", layer: "consensus", level: Cluster, oracle: "L1", also: &["Reference"], needs: &[Settlements, Heartbeats],
         what: "Deadlines wait until somebody wants something of the cell." },
+    Exhibit { name: "lead.spins_without_quorum", layer: "consensus", level: Cluster, oracle: "Crash", also: &[], needs: &[HandOvers, InPlay],
+        what: "A leader that has lost its quorum proposes a due deadline again, and again, without a pause." },
 
     // -- snapshots --
     Exhibit { name: "snapshot.says_less", layer: "snapshots", level: Cluster, oracle: "I7", also: &["I1", "I3", "I4"], needs: &[Snapshots, Restarts],
@@ -257,6 +261,8 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "A suspension is confirmed before it is committed." },
     Exhibit { name: "market.deposed_activation_answers", layer: "actors", level: Cluster, oracle: "I4", also: &["I8", "Linearizability"], needs: &[Partitions, Restarts],
         what: "A market's actor that loses its cell refuses what its successor accepts." },
+    Exhibit { name: "gateway.says_it_again", layer: "actors", level: Cluster, oracle: "Linearizability", also: &[], needs: &[Suspensions, Partitions, Restarts],
+        what: "A word of an operator whose answer was lost is said again, over what was said since." },
     Exhibit { name: "market.permit_leaked", layer: "actors", level: Cluster, oracle: "L1", also: &[], needs: &[SmallQueues],
         what: "An order that has its verdict keeps its place among those under way." },
     Exhibit { name: "order.bet_delay_skipped", layer: "actors", level: Cluster, oracle: "I6", also: &[], needs: &[InPlay],

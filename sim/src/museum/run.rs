@@ -87,6 +87,7 @@ fn furnish(profile: &mut Profile, needs: &[Need], rng: &mut Rng) {
             Need::SnapshotRot => &[Kind::RotSnapshot],
             Need::Partitions => &[Kind::Cut, Kind::CutOneWay, Kind::Clog],
             Need::Loss => &[Kind::Reset, Kind::Flap],
+            Need::HandOvers => &[Kind::Drain],
             Need::ClockJumps => &[Kind::Clock],
             _ => &[],
         };
@@ -109,6 +110,8 @@ fn furnish(profile: &mut Profile, needs: &[Need], rng: &mut Rng) {
             Need::Settlements | Need::Resettlements => profile.market_ms = 3_000,
             Need::Wipe => profile.until_ms = 24_000,
             Need::ClockJumps => (profile.until_ms, profile.fault_rate) = (24_000, 15),
+            // Nothing else may wake a cell that is handed over.
+            Need::HandOvers => profile.seldom = 0,
             Need::ManySteps => profile.accounts = 400,
             Need::Pending => (profile.accounts, profile.hot_wallet) = (4, 50),
             _ => {}
