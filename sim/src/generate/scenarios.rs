@@ -143,7 +143,14 @@ fn swarm(rng: &mut Rng) -> Profile {
     let faults = KINDS.into_iter().filter(|_| rng.percent(35)).collect();
     Profile {
         nodes: *rng.pick(&[3, 3, 3, 4, 5, 5, 7]),
-        cells: *rng.pick(&[1, 2, 4, 4, 8, 16]),
+        // Rarely one: nothing travels between cells then, and that is where money is lost.
+        cells: match rng.below(30) {
+            0 => 1,
+            1..=7 => 2,
+            8..=18 => 4,
+            19..=24 => 8,
+            _ => 16,
+        },
         clients: *rng.pick(&[2, 8, 32]),
         accounts: *rng.pick(&[4, 12, 40]),
         markets: *rng.pick(&[2, 5, 12]),
