@@ -1,7 +1,7 @@
 //! What the cluster has committed, cell by cell: a copy of each cell that is fed with every entry the
 //! first time any replica applies it. Oracles read it; no node does.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use stakehold_actors::domain::{
     cell::Cell,
@@ -60,8 +60,22 @@ impl Books {
 
     /// What `from` has sent to `to` and `to` has not taken in.
     pub fn in_flight(&self, from: CellId, to: CellId) -> Vec<Message> {
-        let watermark = self.replica(to).acknowledgement(from).through;
-        let Some(delivery) = self.replica(from).outgoing(to, watermark, usize::MAX) else { return vec![] };
-        delivery.messages.iter().map(|body| postcard::from_bytes(body).expect("messages are plain data")).collect()
+        self.outgoing(from, to, self.taken(from, to)..u64::MAX)
+    }
+
+    /// What `to` has taken in of `from`, which has not heard of it yet.
+    pub fn unacknowledged(&self, from: CellId, to: CellId) -> Vec<Message> {
+        self.outgoing(from, to, 0..self.taken(from, to))
+    }
+
+    fn taken(&self, from: CellId, to: CellId) -> u64 {
+        self.replica(to).acknowledgement(from).through
+    }
+
+    /// What follows the first of these numbers, up to the second, and is not acknowledged.
+    fn outgoing(&self, from: CellId, to: CellId, numbers: Range<u64>) -> Vec<Message> {
+        let Some(delivery) = self.replica(from).outgoing(to, numbers.start, usize::MAX) else { return vec![] };
+        let bodies = (delivery.first..=numbers.end).zip(&delivery.messages);
+        bodies.map(|(_, body)| postcard::from_bytes(body).expect("messages are plain data")).collect()
     }
 }

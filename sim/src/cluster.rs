@@ -3,8 +3,8 @@
 //! - [`run`]: the driver, window by window. Start here.
 //! - [`node`]: a node's disk and its lives. `seam`: the world it sees. [`wires`]: what is between nodes.
 //! - `told`: what an entry is, as the trace says it.
-//! - [`clients`]: who asks. [`watch`]: who looks, and `verdicts`, `reads`, `history`, `feeds`, `terms`: what answers are held
-//!   against.
+//! - [`clients`]: who asks. [`watch`]: who looks, and `verdicts`, `reads`, `history`, `feeds`, `terms`: what answers
+//!   are held against. [`steps`]: what was tried.
 
 pub mod clients;
 mod feeds;
@@ -13,6 +13,7 @@ pub mod node;
 mod reads;
 pub mod run;
 mod seam;
+pub mod steps;
 mod terms;
 mod told;
 mod verdicts;

@@ -1,6 +1,12 @@
 //! `sim run`: the plan of one seed; and what is printed of any run.
 
-use std::{collections::BTreeMap, fs, io::BufWriter, path::PathBuf, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::BufWriter,
+    path::PathBuf,
+    time::Instant,
+};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -191,6 +197,10 @@ pub struct Told {
     pub lives: u64,
     /// How often each mark was reached.
     pub marks: BTreeMap<String, u64>,
+    /// How often a leader died in each step of the money protocol.
+    pub kills: BTreeMap<String, u64>,
+    /// The different ways that instructions went, as hashes.
+    pub ways: BTreeSet<u64>,
     pub trace: String,
     pub violation: Option<String>,
     pub again: String,
@@ -208,6 +218,8 @@ impl Told {
             faults: outcome.faults,
             lives: outcome.lives,
             marks: outcome.seen.marks.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
+            kills: outcome.seen.kills.clone(),
+            ways: outcome.seen.ways.clone(),
             trace: format!("{:016x}", outcome.digest),
             violation: outcome.violation.as_ref().map(ToString::to_string),
             again: again.to_owned(),

@@ -1,7 +1,7 @@
 //! `sim swarm`: many seeds, a process for each, on all cores. Every failure's plan is kept.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::PathBuf,
     time::{Duration, Instant},
@@ -16,7 +16,7 @@ use super::{
     pool::Pool,
     run::{Told, What},
 };
-use crate::marks::MARKS;
+use crate::{cluster::steps, marks::MARKS};
 
 #[derive(Debug, Args)]
 pub struct SwarmArgs {
@@ -51,6 +51,8 @@ struct Totals {
     faults: u64,
     funded: u64,
     marks: BTreeMap<String, u64>,
+    kills: BTreeMap<String, u64>,
+    ways: BTreeSet<u64>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long it may take, for people: no run depends on it")]
@@ -103,6 +105,7 @@ pub fn swarm(args: &SwarmArgs) -> Result<u8> {
             names => format!("; not {}", names.join(", ")),
         }
     );
+    totals.print_steps();
     if args.all_marks && worst == OK && !unreached.is_empty() {
         return Ok(UNREACHED);
     }
@@ -142,11 +145,25 @@ impl Totals {
         for (mark, count) in &told.marks {
             *self.marks.entry(mark.clone()).or_default() += count;
         }
+        for (step, count) in &told.kills {
+            *self.kills.entry(step.clone()).or_default() += count;
+        }
+        self.ways.extend(&told.ways);
     }
 
     /// Marks that no run has reached.
     fn unreached(&self) -> Vec<&'static str> {
         MARKS.iter().map(|mark| mark.name).filter(|name| !self.marks.contains_key(*name)).collect()
+    }
+
+    fn print_steps(&self) {
+        println!(
+            "instructions went {} different ways; leaders died in these steps of the money protocol:",
+            self.ways.len()
+        );
+        for step in steps::all() {
+            println!("{:>8}  {step}", self.kills.get(&step).copied().unwrap_or_default());
+        }
     }
 
     fn line(&self, seconds: f64, scenario: &str) -> String {

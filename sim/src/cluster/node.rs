@@ -115,6 +115,12 @@ impl SimNode {
         self.life.as_ref()?.kernel()
     }
 
+    /// The cells it says it leads.
+    pub fn leads(&self) -> Vec<CellId> {
+        let cells = self.kernel().into_iter().flat_map(|kernel| kernel.host.cells());
+        cells.filter(|group| group.on_leadership().borrow().leading).map(|group| group.id()).collect()
+    }
+
     /// Begins a life on what is on the disk.
     pub fn start(&mut self, now_us: u64, choices: u64, mut config: HostConfig, limits: Limits, record: Record) {
         self.lives += 1;

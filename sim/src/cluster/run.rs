@@ -259,6 +259,7 @@ impl Run {
         if node.life.is_none() {
             return;
         }
+        self.watch.died(&node.leads());
         if power {
             node.disk.crash(rng::of(self.setup.choices, &[0xC4A5, u64::from(id.0), node.lives]));
         } else {

@@ -28,6 +28,7 @@ use super::{
     EPOCH_MS,
     node::empty_cell,
     reads::Reads,
+    steps::Steps,
     told,
     verdicts::{Verdicts, funded_across},
 };
@@ -124,6 +125,7 @@ struct Committed {
     oracles: Oracles,
     verdicts: Verdicts,
     reads: Reads,
+    steps: Steps,
     /// The first leader that was seen in each term.
     leaders: BTreeMap<(CellId, u64), NodeId>,
     entries: u64,
@@ -136,6 +138,10 @@ pub struct Seen {
     pub entries: u64,
     pub funded_across: u64,
     pub marks: BTreeMap<&'static str, u64>,
+    /// How often a leader died in each step of the money protocol: see [`super::steps::all`].
+    pub kills: BTreeMap<String, u64>,
+    /// The different ways that instructions went, as hashes.
+    pub ways: BTreeSet<u64>,
 }
 
 impl std::fmt::Debug for Watch {
@@ -166,6 +172,7 @@ impl Watch {
                 oracles: Oracles::new(cells),
                 verdicts: Verdicts::default(),
                 reads: Reads::default(),
+                steps: Steps::default(),
                 leaders: BTreeMap::new(),
                 entries: 0,
                 funded_across: 0,
@@ -212,7 +219,13 @@ impl Watch {
 
     pub fn seen(&self) -> Seen {
         let committed = self.committed.borrow();
-        Seen { entries: committed.entries, funded_across: committed.funded_across, marks: self.marks.borrow().clone() }
+        Seen {
+            entries: committed.entries,
+            funded_across: committed.funded_across,
+            marks: self.marks.borrow().clone(),
+            kills: committed.steps.kills(),
+            ways: committed.steps.ways(),
+        }
     }
 
     /// Looks into the committed books.
@@ -259,6 +272,12 @@ impl Watch {
             return Err(Violation::new("L1", message));
         }
         Ok(())
+    }
+
+    /// A node that leads these cells is about to die.
+    pub fn died(&self, leads: &[CellId]) {
+        let Committed { steps, books, .. } = &mut *self.committed.borrow_mut();
+        steps.died(books, leads);
     }
 
     /// A node says that it leads a cell in a term.
@@ -339,6 +358,7 @@ impl Watch {
         };
         committed.funded_across += funded_across(&entry);
         committed.verdicts.hear(&entry);
+        committed.steps.hear(&entry);
         committed.reads.hear(cell, books);
         let verdict = committed.oracles.entry(books, &entry);
         log.did.push_back(did);
