@@ -2,6 +2,7 @@
 //! here; what it does is in the modules it calls.
 
 mod bench;
+mod check;
 mod core;
 mod corpus;
 mod diff;
@@ -80,6 +81,8 @@ enum Command {
     Meta(meta::MetaArgs),
     /// Put known mistakes back into the code, and show that each is found.
     Museum(museum::MuseumArgs),
+    /// Check what clients of a real cluster were told: is there an order that explains it?
+    Check(check::CheckArgs),
 }
 
 pub fn main() -> ExitCode {
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::bench(&args),
         Command::Meta(args) => meta::meta(&args),
         Command::Museum(args) => museum::museum(&args),
+        Command::Check(args) => check::check(&args),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -8,7 +8,7 @@
 
 pub mod clients;
 mod feeds;
-mod history;
+pub mod history;
 pub mod node;
 mod reads;
 pub mod run;

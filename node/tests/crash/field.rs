@@ -1,7 +1,12 @@
 //! The cluster as its clients see it: three addresses, each spoken to over HTTP and over QUIC, any of
 //! which may not answer.
 
-use std::time::Duration;
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+    sync::Mutex,
+    time::Duration,
+};
 
 use stakehold::{
     client::{Client, ClientError, Target},
@@ -39,6 +44,8 @@ struct Door {
 
 pub struct Field {
     doors: Vec<Door>,
+    started: Instant,
+    history: Option<Mutex<BufWriter<File>>>,
 }
 
 impl Field {
@@ -49,7 +56,11 @@ impl Field {
             let http = Client::http(&target).expect("the address is one");
             Door { http, quic: Client::quic(&target).expect("the address is one") }
         });
-        Self { doors: doors.collect() }
+        let history = std::env::var_os("CRASH_HISTORY").map(|path| {
+            let file = File::create(&path).unwrap_or_else(|error| panic!("{path:?} cannot be written: {error}"));
+            Mutex::new(BufWriter::new(file))
+        });
+        Self { doors: doors.collect(), started: Instant::now(), history }
     }
 
     pub fn nodes(&self) -> usize {
@@ -65,10 +76,36 @@ impl Field {
     pub async fn call_patiently(&self, node: usize, native: bool, request: Request, patience: Duration) -> Told {
         let door = &self.doors[node];
         let client = if native { &door.quic } else { &door.http };
-        match timeout(patience, client.call(request)).await {
+        let invoked = self.started.elapsed();
+        let asked = self.history.as_ref().map(|_| request.clone());
+        let told = match timeout(patience, client.call(request)).await {
             Ok(Ok(response)) => Told::Answer(Ok(response)),
             Ok(Err(error)) => told(node, error),
             Err(_) => Told::Nothing(format!("node {} gave no answer in {patience:?}", node + 1)),
+        };
+        if let Some(request) = asked {
+            self.record(invoked, &request, &told);
+        }
+        told
+    }
+
+    /// A line of the history, as `sim check` reads it.
+    fn record(&self, invoked: Duration, request: &Request, told: &Told) {
+        let Some(history) = self.history.as_ref().filter(|_| !matches!(request, Request::Status | Request::Audit))
+        else {
+            return;
+        };
+        let answer = if let Told::Answer(answer) = told { Some(answer) } else { None };
+        let line = (invoked.as_micros() as u64, self.started.elapsed().as_micros() as u64, request, answer);
+        let line = serde_json::to_string(&line).expect("plain data");
+        writeln!(history.lock().expect("nothing panics while it holds this"), "{line}")
+            .expect("the history is written");
+    }
+
+    /// Everything that was asked so far is in the history's file.
+    pub fn finish(&self) {
+        if let Some(history) = &self.history {
+            history.lock().expect("nothing panics while it holds this").flush().expect("the history is written");
         }
     }
 

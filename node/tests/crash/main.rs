@@ -30,7 +30,8 @@ use stakehold::harness::Cluster;
 
 use self::{dice::Dice, field::Field, oracle::Oracle, workload::Workload};
 
-/// What the environment can change: `CRASH_SEED=7 CRASH_KILLS=100 cargo test --test crash`.
+/// What the environment can change: `CRASH_SEED=7 CRASH_KILLS=100 cargo test --test crash`. `CRASH_HISTORY=FILE` keeps
+/// what every client asked and was told, for `sim check FILE`.
 struct Parameters {
     seed: u64,
     kills: u32,
@@ -92,6 +93,7 @@ async fn nothing_acknowledged_is_lost_when_nodes_die() {
         task.await.expect("nobody in the crowd panics");
     }
     check::everything(&workload, &mut dice).await;
+    field.finish();
 
     report.print();
     oracle.print();

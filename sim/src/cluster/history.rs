@@ -62,6 +62,11 @@ impl History {
         }
     }
 
+    /// How many calls of wallets and markets there were.
+    pub fn calls(&self) -> usize {
+        self.calls.len()
+    }
+
     /// # Errors
     /// When no order of the calls explains what clients were told of some wallet or market.
     pub fn check(&self) -> Result<(), Violation> {
