@@ -4,16 +4,16 @@
 //! - [`node`]: a node's disk and its lives. `seam`: the world it sees. [`wires`]: what is between nodes.
 //! - `told`: what an entry is, as the trace says it.
 //! - [`clients`]: who asks. [`watch`]: who looks, and `verdicts`, `reads`, `history`, `feeds`, `terms`: what answers
-//!   are held against. [`steps`]: what was tried.
+//!   are held against. [`coverage`]: what was tried.
 
 pub mod clients;
+pub mod coverage;
 mod feeds;
 pub mod history;
 pub mod node;
 mod reads;
 pub mod run;
 mod seam;
-pub mod steps;
 mod terms;
 mod told;
 mod verdicts;

@@ -16,14 +16,10 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     dice::Dice,
-    field::{LIVENESS, Told},
+    field::{LIVENESS, RETRY, Told},
     workload::{PROBES, Workload},
 };
 
-/// Between two looks at the cluster's status.
-const POLL: Duration = Duration::from_millis(20);
-/// Clients that look for a new leader try again so soon.
-const RETRY: Duration = Duration::from_millis(10);
 /// Above the node's own deadline, so that its own words are heard.
 const TO_THE_END: Duration = Duration::from_secs(15);
 
@@ -106,21 +102,20 @@ impl Chaos<'_> {
     /// The cell with the most acknowledged bets since the last time, its leader (from 0), and who
     /// leads what.
     async fn busiest(&mut self) -> Option<(u16, usize, BTreeMap<u16, u16>)> {
-        let started = Instant::now();
-        while started.elapsed() < LIVENESS {
-            if let Some(status) = self.workload.field.status(self.dice, |_| true).await {
-                let leaders = leaders(&status);
-                let traffic = self.workload.oracle.ledger().traffic.clone();
-                let cell = traffic.iter().max_by_key(|(_, bets)| **bets).map(|(cell, _)| *cell).unwrap_or_default();
-                if let Some(leader) = leaders.get(&cell) {
-                    self.workload.oracle.ledger().traffic.clear();
-                    return Some((cell, usize::from(*leader) - 1, leaders));
-                }
-            }
-            sleep(POLL).await;
+        let Workload { field, oracle, .. } = self.workload.as_ref();
+        let led = |status| {
+            let leaders = leaders(&status);
+            let mut ledger = oracle.ledger();
+            let cell = ledger.traffic.iter().max_by_key(|(_, bets)| **bets).map(|(cell, _)| *cell).unwrap_or_default();
+            let leader = *leaders.get(&cell)?;
+            ledger.traffic.clear();
+            Some((cell, usize::from(leader) - 1, leaders))
+        };
+        let busiest = field.watch(self.dice, |_| true, led).await;
+        if busiest.is_none() {
+            oracle.wrong(format!("the busiest cell had no leader for {LIVENESS:?}"));
         }
-        self.workload.oracle.wrong(format!("the busiest cell had no leader for {LIVENESS:?}"));
-        None
+        busiest
     }
 
     fn kill(&mut self, node: usize, leaders: &BTreeMap<u16, u16>) -> Instant {
@@ -316,28 +311,29 @@ async fn first_bet(workload: Arc<Workload>, cell: u16, avoid: Option<usize>, mut
 /// Until the nodes' replicas of all cells have applied what was committed when we last looked. As seen by others.
 async fn back_in_every_quorum(workload: &Workload, dice: &mut Dice, nodes: &[usize]) -> Result<Instant, String> {
     let back = |node: usize| nodes.contains(&node);
-    let started = Instant::now();
+    let everybody_was_away = (0..workload.field.nodes()).filter(|node| !back(*node)).count() < 2;
     let mut goal: Option<BTreeMap<String, u64>> = None;
     let mut behind = String::new();
-    while started.elapsed() < LIVENESS {
-        let everybody_was_away = (0..workload.field.nodes()).filter(|node| !back(*node)).count() < 2;
-        if let Some(status) = workload.field.status(dice, |node| everybody_was_away || !back(node)).await {
-            let now = Instant::now();
-            if let Some(goal) = &goal {
-                behind = lagging(&status, goal, nodes);
-                if behind.is_empty() {
-                    return Ok(now);
-                }
+    let caught_up = |status: ClusterStatus| {
+        let now = Instant::now();
+        if let Some(goal) = &goal {
+            behind = lagging(&status, goal, nodes);
+            if behind.is_empty() {
+                return Some(now);
             }
-            let committed = status.cells.iter().map(|cell| {
-                let most = cell.replicas.iter().map(|replica| replica.committed).max();
-                (cell.cell.clone(), most.unwrap_or_default())
-            });
-            goal = Some(committed.collect());
         }
-        sleep(POLL).await;
-    }
-    Err(format!("nodes {:?} were not back in {LIVENESS:?}: {behind}", nodes.iter().map(|n| n + 1).collect::<Vec<_>>()))
+        let committed = status.cells.iter().map(|cell| {
+            let most = cell.replicas.iter().map(|replica| replica.committed).max();
+            (cell.cell.clone(), most.unwrap_or_default())
+        });
+        goal = Some(committed.collect());
+        None
+    };
+    let at = workload.field.watch(dice, |node| everybody_was_away || !back(node), caught_up).await;
+    at.ok_or_else(|| {
+        let numbers: Vec<usize> = nodes.iter().map(|node| node + 1).collect();
+        format!("nodes {numbers:?} were not back in {LIVENESS:?}: {behind}")
+    })
 }
 
 /// Which of the nodes' replicas have not applied what they should; empty if none.

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
 use futures::{StreamExt as _, stream};
@@ -15,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     dice::Dice,
-    field::LIVENESS,
+    field::{LIVENESS, RETRY},
     oracle::{Bet, BetKey, differs},
     workload::Workload,
 };
@@ -73,18 +72,15 @@ impl Check<'_> {
 
     /// Every replica of a cell at the same entry, with the same hash, and nothing on its way.
     async fn same_state(&self, dice: &mut Dice) {
-        let started = Instant::now();
+        let field = &self.workload.field;
         let mut last = "no status".to_owned();
-        while started.elapsed() < LIVENESS {
-            if let Some(status) = self.workload.field.status(dice, |_| true).await {
-                last = difference(&status, self.workload.field.nodes());
-                if last.is_empty() {
-                    return;
-                }
-            }
-            sleep(Duration::from_millis(50)).await;
+        let agreed = |status| {
+            last = difference(&status, field.nodes());
+            last.is_empty().then_some(())
+        };
+        if field.watch(dice, |_| true, agreed).await.is_none() {
+            self.wrong(format!("the replicas did not agree within {LIVENESS:?}: {last}"));
         }
-        self.wrong(format!("the replicas did not agree within {LIVENESS:?}: {last}"));
     }
 
     /// All orders of the accounts in the markets where they ever asked for one.
@@ -192,7 +188,7 @@ impl Check<'_> {
                     }
                     // The other one that did not answer first.
                     node = if node == by % nodes { (by + 1) % nodes } else { by % nodes };
-                    sleep(Duration::from_millis(20)).await;
+                    sleep(RETRY).await;
                 }
             }
         });

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::{
     dice::Dice,
-    field::Told,
+    field::{RETRY, Told},
     oracle::{Asked, BetKey},
     workload::{PATIENCE, PRICES, RUNNERS, Workload, plain_order},
 };
@@ -173,7 +173,7 @@ impl Client {
             let node = self.dice.below(self.workload.field.nodes() as u64) as usize;
             match self.workload.field.call(node, self.dice.percent(40), request.clone()).await {
                 Told::Answer(answer) => return Some(answer),
-                Told::Nothing(_) => sleep(Duration::from_millis(10)).await,
+                Told::Nothing(_) => sleep(RETRY).await,
                 Told::Wrong(why) => {
                     self.workload.oracle.wrong(format!("{request:?}: {why}"));
                     return None;

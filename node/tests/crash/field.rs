@@ -24,7 +24,10 @@ use super::dice::Dice;
 pub const CALL_TIME: Duration = Duration::from_secs(3);
 /// Whoever insists gets an answer in this time, or something is broken.
 pub const LIVENESS: Duration = Duration::from_secs(30);
-const RETRY: Duration = Duration::from_millis(10);
+/// Whoever got no answer asks again after this long: a client's manners, and no event that could be waited for.
+pub const RETRY: Duration = Duration::from_millis(10);
+/// How often other processes are looked at: nothing tells us when they have changed.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What a client knows after a call.
 #[derive(Clone, Debug, PartialEq)]
@@ -136,6 +139,24 @@ impl Field {
             Told::Answer(Ok(Response::Status(status))) => Some(*status),
             _ => None,
         }
+    }
+
+    /// Looks at the cluster's status, through the nodes that `via` allows, until `seen` has seen what it wants;
+    /// None if it has not within [`LIVENESS`].
+    pub async fn watch<T>(
+        &self,
+        dice: &mut Dice,
+        via: impl Fn(usize) -> bool,
+        mut seen: impl FnMut(ClusterStatus) -> Option<T>,
+    ) -> Option<T> {
+        let started = Instant::now();
+        while started.elapsed() < LIVENESS {
+            if let Some(found) = self.status(dice, &via).await.and_then(&mut seen) {
+                return Some(found);
+            }
+            sleep(LOOK).await;
+        }
+        None
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use stakehold_actors::{
-    api::{NewOrder, Request, Response},
+    api::{ClusterStatus, NewOrder, Request, Response},
     domain::types::{
         AccountId, EventId, MarketDefinition, MarketId, MarketResult, Minor, Persistence, Reference, Refusal, RunnerId,
         Side, WinFraction,
@@ -22,7 +22,7 @@ use tokio::{task::JoinHandle, time::sleep};
 use super::{
     client::Client,
     dice::Dice,
-    field::{Field, Told},
+    field::{Field, RETRY, Told},
     oracle::{Asked, BetKey, Oracle, Outcomes, Transfer},
 };
 
@@ -61,12 +61,8 @@ pub fn reference(text: &str) -> Reference {
 impl Workload {
     /// Accounts with money, and open markets.
     pub async fn set_up(field: &Arc<Field>, oracle: &Arc<Oracle>, dice: &mut Dice, clients: u64) -> Arc<Self> {
-        let status = loop {
-            match field.status(dice, |_| true).await {
-                Some(status) if status.cells.iter().all(|cell| cell.leader.is_some()) => break status,
-                _ => sleep(Duration::from_millis(20)).await,
-            }
-        };
+        let led = |status: ClusterStatus| status.cells.iter().all(|cell| cell.leader.is_some()).then_some(status);
+        let status = field.watch(dice, |_| true, led).await.expect("a cluster that starts soon has leaders");
         let meta = CellId::META.to_string();
         let count = status.cells.iter().filter(|cell| cell.cell != meta).count();
         let cells = Cells::new(u16::try_from(count).expect("at most 1024")).expect("a power of two");
@@ -163,7 +159,7 @@ impl Workload {
             if let Some(outcomes) = self.send_once(key, asked, node, dice.percent(40)).await {
                 return Some(outcomes);
             }
-            sleep(Duration::from_millis(10)).await;
+            sleep(RETRY).await;
         }
         None
     }
@@ -222,7 +218,7 @@ impl Workload {
             let node = dice.below(self.field.nodes() as u64) as usize;
             match self.field.call(node, dice.percent(30), request.clone()).await {
                 Told::Answer(answer) => return self.oracle.transferred(account, &reference, answer),
-                Told::Nothing(_) => sleep(Duration::from_millis(10)).await,
+                Told::Nothing(_) => sleep(RETRY).await,
                 Told::Wrong(why) => return self.oracle.wrong(format!("account {account}, {reference}: {why}")),
             }
         }
@@ -347,7 +343,7 @@ impl Workload {
                     return;
                 }
                 // The one before is still being paid out.
-                Some(Err(Refusal::WrongState)) if again => sleep(Duration::from_millis(20)).await,
+                Some(Err(Refusal::WrongState)) if again => sleep(RETRY).await,
                 Some(Err(refusal)) => return self.oracle.wrong(format!("{request:?} was refused: {refusal:?}")),
                 None => return,
             }

@@ -36,9 +36,6 @@ pub fn check(args: &CheckArgs) -> Result<u8> {
         let (invoked, returned, request, answer): Line =
             serde_json::from_str(&line).with_context(|| format!("line {lines} of {path} is no call"))?;
         let asked = history.asked(0, invoked, &request);
-        if let Some(Ok(Response::Market(view))) = &answer {
-            history.starts(&asked, view);
-        }
         if let Some(answer) = answer {
             history.answered(asked, returned, &answer.map_err(ApiError::Refused));
         }

@@ -199,8 +199,8 @@ pub struct Told {
     pub marks: BTreeMap<String, u64>,
     /// How often a leader died in each step of the money protocol.
     pub kills: BTreeMap<String, u64>,
-    /// The different ways that instructions went, as hashes.
-    pub ways: BTreeSet<u64>,
+    /// The different interleavings of the steps of instructions, as hashes.
+    pub interleavings: BTreeSet<u64>,
     pub trace: String,
     pub violation: Option<String>,
     pub again: String,
@@ -219,7 +219,7 @@ impl Told {
             lives: outcome.lives,
             marks: outcome.seen.marks.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
             kills: outcome.seen.kills.clone(),
-            ways: outcome.seen.ways.clone(),
+            interleavings: outcome.seen.interleavings.clone(),
             trace: format!("{:016x}", outcome.digest),
             violation: outcome.violation.as_ref().map(ToString::to_string),
             again: again.to_owned(),

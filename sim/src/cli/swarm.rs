@@ -16,7 +16,7 @@ use super::{
     pool::Pool,
     run::{Told, What},
 };
-use crate::{cluster::steps, marks::MARKS};
+use crate::{cluster::coverage, marks::MARKS};
 
 #[derive(Debug, Args)]
 pub struct SwarmArgs {
@@ -52,7 +52,7 @@ struct Totals {
     funded: u64,
     marks: BTreeMap<String, u64>,
     kills: BTreeMap<String, u64>,
-    ways: BTreeSet<u64>,
+    interleavings: BTreeSet<u64>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long it may take, for people: no run depends on it")]
@@ -105,7 +105,7 @@ pub fn swarm(args: &SwarmArgs) -> Result<u8> {
             names => format!("; not {}", names.join(", ")),
         }
     );
-    totals.print_steps();
+    totals.print_coverage();
     if args.all_marks && worst == OK && !unreached.is_empty() {
         return Ok(UNREACHED);
     }
@@ -142,13 +142,12 @@ impl Totals {
         self.bets += told.bets;
         self.faults += told.faults;
         self.funded += u64::from(told.funded_across > 0);
-        for (mark, count) in &told.marks {
-            *self.marks.entry(mark.clone()).or_default() += count;
+        for (sums, counts) in [(&mut self.marks, &told.marks), (&mut self.kills, &told.kills)] {
+            for (name, count) in counts {
+                *sums.entry(name.clone()).or_default() += count;
+            }
         }
-        for (step, count) in &told.kills {
-            *self.kills.entry(step.clone()).or_default() += count;
-        }
-        self.ways.extend(&told.ways);
+        self.interleavings.extend(&told.interleavings);
     }
 
     /// Marks that no run has reached.
@@ -156,12 +155,12 @@ impl Totals {
         MARKS.iter().map(|mark| mark.name).filter(|name| !self.marks.contains_key(*name)).collect()
     }
 
-    fn print_steps(&self) {
+    fn print_coverage(&self) {
         println!(
-            "instructions went {} different ways; leaders died in these steps of the money protocol:",
-            self.ways.len()
+            "{} interleavings of an instruction's steps; leaders died in these steps of the money protocol:",
+            self.interleavings.len()
         );
-        for step in steps::all() {
+        for step in coverage::steps() {
             println!("{:>8}  {step}", self.kills.get(&step).copied().unwrap_or_default());
         }
     }

@@ -90,7 +90,7 @@ pub struct Clients {
     choices: u64,
     nodes: u16,
     calls: BTreeMap<u64, Call>,
-    /// Attempt → its call and its node.
+    /// Those that are under way, by number.
     attempts: BTreeMap<u64, Attempt>,
     todo: BTreeMap<(u64, u64), Todo>,
     count: u64,
@@ -284,9 +284,6 @@ impl Clients {
         let call = self.calls.get_mut(&id).expect("it was planned");
         let hash = xxh3_64(format!("{answer:?}").as_bytes());
         watch.note("answer", None, &[id, attempt, hash], || format!("client {}: {answer:?}", call.planned.client));
-        if let (Request::CreateMarket { .. }, Ok(Response::Market(view))) = (&call.planned.request, &answer) {
-            self.history.starts(&asked, view);
-        }
         self.history.answered(asked, now, &answer);
         if call.done {
             return;

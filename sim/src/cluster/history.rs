@@ -3,13 +3,13 @@
 //!
 //! What never lives here: what the cluster committed. See [`crate::linear`].
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
 use stakehold_actors::{
     api::{ApiError, MarketView, Request, Response, StatementLine},
     domain::{
         command::OrderKey,
-        types::{MarketResult, Refusal},
+        types::{MarketId, MarketResult, Refusal},
     },
 };
 
@@ -21,6 +21,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct History {
     calls: Vec<Call>,
+    /// Markets that start by themselves some time.
+    starting: BTreeSet<MarketId>,
 }
 
 /// A question, and where its answer belongs.
@@ -48,17 +50,14 @@ impl History {
             call.returned = call.answer.is_some().then_some(now);
         }
         if let Ok(Response::Market(view)) = answer {
-            let look = Op::Look { market: view.summary.market };
+            let market = view.summary.market;
+            let look = Op::Look { market };
             self.calls.push(Call { client, invoked, returned: Some(now), op: look, answer: Some(shown(view)) });
-        }
-    }
-
-    /// A market was created that starts by itself some time: how a leader's clock stands is not known.
-    pub fn starts(&mut self, asked: &Asked, view: &MarketView) {
-        if view.definition.start.is_some() {
-            let op = Op::Start { market: view.summary.market };
-            let Asked { client, invoked, .. } = *asked;
-            self.calls.push(Call { client, invoked, returned: None, op, answer: None });
+            // When that is, the clock of its leader decides. Before the market is opened it does nothing.
+            if view.definition.start.is_some() && self.starting.insert(market) {
+                let op = Op::Start { market };
+                self.calls.push(Call { client, invoked: 0, returned: None, op, answer: None });
+            }
         }
     }
 

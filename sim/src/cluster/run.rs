@@ -1,6 +1,9 @@
 //! The driver: virtual time in windows as long as the shortest latency between nodes. In each, what has
 //! arrived is delivered, every node runs to the window's end on its own virtual clock, and what it sent
 //! is put on the wires. So no node can hear of what has not happened yet, and the plan alone decides.
+//!
+//! - `faults`: what the plan does to the cluster. `looks`: what is looked at between windows.
+//! - `rest`: after the last fault, until nothing is under way. `state`: where it all stands, for people.
 
 mod faults;
 mod looks;

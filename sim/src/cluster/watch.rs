@@ -26,9 +26,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     EPOCH_MS,
+    coverage::Coverage,
     node::empty_cell,
     reads::Reads,
-    steps::Steps,
     told,
     verdicts::{Verdicts, funded_across},
 };
@@ -125,7 +125,7 @@ struct Committed {
     oracles: Oracles,
     verdicts: Verdicts,
     reads: Reads,
-    steps: Steps,
+    coverage: Coverage,
     /// The first leader that was seen in each term.
     leaders: BTreeMap<(CellId, u64), NodeId>,
     entries: u64,
@@ -138,10 +138,10 @@ pub struct Seen {
     pub entries: u64,
     pub funded_across: u64,
     pub marks: BTreeMap<&'static str, u64>,
-    /// How often a leader died in each step of the money protocol: see [`super::steps::all`].
+    /// How often a leader died in each step of the money protocol: see [`super::coverage`].
     pub kills: BTreeMap<String, u64>,
-    /// The different ways that instructions went, as hashes.
-    pub ways: BTreeSet<u64>,
+    /// The different interleavings of the steps of instructions, as hashes.
+    pub interleavings: BTreeSet<u64>,
 }
 
 impl std::fmt::Debug for Watch {
@@ -172,7 +172,7 @@ impl Watch {
                 oracles: Oracles::new(cells),
                 verdicts: Verdicts::default(),
                 reads: Reads::default(),
-                steps: Steps::default(),
+                coverage: Coverage::default(),
                 leaders: BTreeMap::new(),
                 entries: 0,
                 funded_across: 0,
@@ -223,8 +223,8 @@ impl Watch {
             entries: committed.entries,
             funded_across: committed.funded_across,
             marks: self.marks.borrow().clone(),
-            kills: committed.steps.kills(),
-            ways: committed.steps.ways(),
+            kills: committed.coverage.kills(),
+            interleavings: committed.coverage.interleavings(),
         }
     }
 
@@ -276,8 +276,8 @@ impl Watch {
 
     /// A node that leads these cells is about to die.
     pub fn died(&self, leads: &[CellId]) {
-        let Committed { steps, books, .. } = &mut *self.committed.borrow_mut();
-        steps.died(books, leads);
+        let Committed { coverage, books, .. } = &mut *self.committed.borrow_mut();
+        coverage.died(books, leads);
     }
 
     /// A node says that it leads a cell in a term.
@@ -358,7 +358,7 @@ impl Watch {
         };
         committed.funded_across += funded_across(&entry);
         committed.verdicts.hear(&entry);
-        committed.steps.hear(&entry);
+        committed.coverage.hear(&entry);
         committed.reads.hear(cell, books);
         let verdict = committed.oracles.entry(books, &entry);
         log.did.push_back(did);
