@@ -31,7 +31,7 @@ use crate::oracles::Violation;
 
 use attempts::{Joined, joined};
 use market::Market;
-use search::search;
+use search::{Unexplained, search};
 use wallet::Wallet;
 
 /// What is checked on its own.
@@ -168,22 +168,34 @@ impl Op {
     }
 }
 
-/// Checks the calls of a whole history, whatever their order here.
+/// Checks the calls of a whole history, whatever their order here. Tells of which objects it cannot be
+/// decided: the search may take longer than anybody would wait.
 ///
 /// # Errors
 /// For the first object that has no order of its calls that explains all answers.
-pub fn check(calls: &[Call]) -> Result<(), Violation> {
+pub fn check(calls: &[Call]) -> Result<Vec<Object>, Violation> {
     let mut by_object: BTreeMap<Object, Vec<&Call>> = BTreeMap::new();
     for call in calls.iter().filter(|call| call.answer.is_some() || !call.op.only_reads()) {
         by_object.entry(call.op.object()).or_default().push(call);
     }
+    let mut undecided = Vec::new();
     for (object, calls) in by_object {
         let Joined { calls: joined, several } = joined(&calls);
         let explained = match object {
-            Object::Wallet(_) => Wallet::of(&calls, several).and_then(|wallet| search(&wallet, &joined)),
-            Object::Market(_) => Market::of(&calls, several).and_then(|market| search(&market, &joined)),
+            Object::Wallet(_) => {
+                Wallet::of(&calls, several).map_err(Unexplained::Impossible).and_then(|wallet| search(&wallet, &joined))
+            }
+            Object::Market(_) => {
+                Market::of(&calls, several).map_err(Unexplained::Impossible).and_then(|market| search(&market, &joined))
+            }
         };
-        explained.map_err(|why| Violation::new("Linearizability", format!("{object:?}: {why}")))?;
+        match explained {
+            Ok(()) => {}
+            Err(Unexplained::Undecided) => undecided.push(object),
+            Err(Unexplained::Impossible(why)) => {
+                return Err(Violation::new("Linearizability", format!("{object:?}: {why}")));
+            }
+        }
     }
-    Ok(())
+    Ok(undecided)
 }

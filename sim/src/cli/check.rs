@@ -43,10 +43,16 @@ pub fn check(args: &CheckArgs) -> Result<u8> {
     if history.calls() == 0 {
         bail!("{path} has no call about a wallet or a market: nothing can be said of it");
     }
-    let violation = history.check().err();
-    match &violation {
-        Some(violation) => println!("{violation}"),
-        None => println!("{lines} attempts, {} calls: an order explains every answer", history.calls()),
+    let checked = history.check();
+    match &checked {
+        Err(violation) => println!("{violation}"),
+        Ok(undecided) if undecided.is_empty() => {
+            println!("{lines} attempts, {} calls: an order explains every answer", history.calls());
+        }
+        Ok(undecided) => println!(
+            "{lines} attempts, {} calls: no contradiction was found, but of {undecided:?} it cannot be decided",
+            history.calls()
+        ),
     }
-    Ok(code_of(violation.as_ref()))
+    Ok(code_of(checked.as_ref().err()))
 }

@@ -201,6 +201,8 @@ pub struct Told {
     pub kills: BTreeMap<String, u64>,
     /// The different interleavings of the steps of instructions, as hashes.
     pub interleavings: BTreeSet<u64>,
+    /// Wallets and markets of which it cannot be decided whether an order explains what clients saw.
+    pub undecided: usize,
     pub trace: String,
     pub violation: Option<String>,
     pub again: String,
@@ -220,6 +222,7 @@ impl Told {
             marks: outcome.seen.marks.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
             kills: outcome.seen.kills.clone(),
             interleavings: outcome.seen.interleavings.clone(),
+            undecided: outcome.undecided,
             trace: format!("{:016x}", outcome.digest),
             violation: outcome.violation.as_ref().map(ToString::to_string),
             again: again.to_owned(),
@@ -254,6 +257,12 @@ pub fn go(plan: &Plan, trace: Option<&PathBuf>, again: &str) -> Result<u8> {
 
 /// Prints what went wrong, if anything did, and how to see it again.
 pub fn report(outcome: &Outcome, again: &str) -> u8 {
+    if outcome.undecided > 0 {
+        println!(
+            "of {} wallets and markets it cannot be decided whether an order explains what clients saw",
+            outcome.undecided
+        );
+    }
     if let Some(violation) = &outcome.violation {
         println!("\nat {:.6} s  {violation}", outcome.at as f64 / 1e6);
         println!("again: {again}");

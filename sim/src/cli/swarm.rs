@@ -53,6 +53,7 @@ struct Totals {
     marks: BTreeMap<String, u64>,
     kills: BTreeMap<String, u64>,
     interleavings: BTreeSet<u64>,
+    undecided: usize,
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long it may take, for people: no run depends on it")]
@@ -148,6 +149,7 @@ impl Totals {
             }
         }
         self.interleavings.extend(&told.interleavings);
+        self.undecided += told.undecided;
     }
 
     /// Marks that no run has reached.
@@ -156,6 +158,12 @@ impl Totals {
     }
 
     fn print_coverage(&self) {
+        if self.undecided > 0 {
+            println!(
+                "of {} wallets and markets it cannot be decided whether an order explains what clients saw",
+                self.undecided
+            );
+        }
         println!(
             "{} interleavings of an instruction's steps; leaders died in these steps of the money protocol:",
             self.interleavings.len()

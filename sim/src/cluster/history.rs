@@ -14,7 +14,7 @@ use stakehold_actors::{
 };
 
 use crate::{
-    linear::{self, Answer, Call, Line, Op},
+    linear::{self, Answer, Call, Line, Object, Op},
     oracles::Violation,
 };
 
@@ -66,9 +66,11 @@ impl History {
         self.calls.len()
     }
 
+    /// Tells of which wallets and markets it cannot be decided.
+    ///
     /// # Errors
     /// When no order of the calls explains what clients were told of some wallet or market.
-    pub fn check(&self) -> Result<(), Violation> {
+    pub fn check(&self) -> Result<Vec<Object>, Violation> {
         linear::check(&self.calls)
     }
 }

@@ -66,6 +66,8 @@ pub struct Outcome {
     pub faults: u64,
     /// Lives of nodes.
     pub lives: u64,
+    /// Wallets and markets of which it cannot be decided whether an order of the calls explains what clients saw.
+    pub undecided: usize,
 }
 
 pub struct Run {
@@ -88,6 +90,7 @@ pub struct Run {
     faults: u64,
     audited: bool,
     resting: bool,
+    undecided: usize,
 }
 
 impl std::fmt::Debug for Run {
@@ -144,6 +147,7 @@ impl Run {
             now: 0,
             faults: 0,
             audited: false,
+            undecided: 0,
             resting: false,
             config,
             setup,
@@ -225,6 +229,7 @@ impl Run {
                 accepted,
                 faults: self.faults,
                 lives,
+                undecided: self.undecided,
             }
         };
         Watch::detach();

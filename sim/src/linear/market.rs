@@ -127,6 +127,7 @@ impl State {
 
 impl Model for Market {
     type State = State;
+    type Rank = u64;
 
     fn start(&self) -> State {
         State { status: MarketStatus::Inactive, in_play: false, epoch: 0, verdicts: vec![None; self.several.len()] }
@@ -162,8 +163,12 @@ impl Model for Market {
         }
     }
 
+    fn rank(&self, _: &Call, after: &State) -> u64 {
+        after.epoch
+    }
+
     /// A look, and what leaves the market as it is and is told the same however often it comes.
-    fn is_free(&self, before: &State, call: &Call, after: &State) -> bool {
+    fn is_free(&self, before: &State, call: &Call, after: &State, _: bool) -> bool {
         before.seen() == after.seen() && (matches!(call.op, Op::Look { .. }) || name(&call.op).is_some())
     }
 }

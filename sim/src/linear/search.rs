@@ -1,9 +1,10 @@
 //! The search for an order of calls that explains their answers.
 //!
 //! A call may come next if no call that is still to come returned before it was invoked. The search
-//! takes those in turn, deepest first, and never looks twice at the same calls done with the same state.
-//! Two things keep it short: a call that may come next and cannot be in anybody's way comes next, and
-//! nothing else is tried; and of several calls of unknown outcome that ask for the same, the first does.
+//! takes those in turn, deepest first and those first that take the object least far, and never looks
+//! twice at the same calls done with the same state. Two things keep it short: a call that may come next
+//! and cannot be in anybody's way comes next, and nothing else is tried; and of several calls of unknown
+//! outcome that ask for the same, the first does.
 
 use std::collections::BTreeSet;
 
@@ -13,9 +14,19 @@ use super::Call;
 /// decided within a few for each call.
 const MOST: usize = 1_000_000;
 
+/// Why no order was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unexplained {
+    /// There is none: a sentence that says why.
+    Impossible(String),
+    /// The search was given up.
+    Undecided,
+}
+
 /// An object, as one client at a time would see it.
 pub(super) trait Model {
     type State: Clone + Ord;
+    type Rank: Ord;
 
     fn start(&self) -> Self::State;
 
@@ -23,9 +34,12 @@ pub(super) trait Model {
     /// could not have given it. A call whose outcome is not known has any.
     fn after(&self, state: &Self::State, call: &Call) -> Vec<Self::State>;
 
+    /// How far the object has come with `call`. No call takes it back.
+    fn rank(&self, call: &Call, after: &Self::State) -> Self::Rank;
+
     /// Whether `call`, which takes the object from one state to another, leaves every other call at least
-    /// what it would have if this one came later.
-    fn is_free(&self, before: &Self::State, call: &Call, after: &Self::State) -> bool;
+    /// what it would have if this one came later. `least`: no call that can be next has a lesser rank.
+    fn is_free(&self, before: &Self::State, call: &Call, after: &Self::State, least: bool) -> bool;
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,8 +56,9 @@ struct Config<S> {
 /// Searches for an order of `calls`; those without an answer may be left out.
 ///
 /// # Errors
-/// A sentence that says how far the search came at best, and which calls had to be next there.
-pub(super) fn search<M: Model>(model: &M, calls: &[Call]) -> Result<(), String> {
+/// When there is none, with how far the search came at best and which calls had to be next there; or when
+/// it would take too long to tell.
+pub(super) fn search<M: Model>(model: &M, calls: &[Call]) -> Result<(), Unexplained> {
     let by_invocation = |answered: bool| {
         let mut which: Vec<usize> = (0..calls.len()).filter(|n| calls[*n].answer.is_some() == answered).collect();
         which.sort_by_key(|n| calls[*n].invoked);
@@ -59,7 +74,7 @@ pub(super) fn search<M: Model>(model: &M, calls: &[Call]) -> Result<(), String> 
             return Ok(());
         }
         if seen.len() > MOST {
-            return Err(format!("whether an order explains its {} calls cannot be decided", calls.len()));
+            return Err(Unexplained::Undecided);
         }
         let (next, deadline) = next_calls(calls, &must, &config);
         let mut unknown: Vec<usize> = Vec::new();
@@ -70,21 +85,23 @@ pub(super) fn search<M: Model>(model: &M, calls: &[Call]) -> Result<(), String> 
             }
         }
         let candidates = next.iter().map(|at| (must[*at], Some(*at))).chain(unknown.into_iter().map(|n| (n, None)));
-        let mut successors = Vec::new();
-        'candidates: for (call, at) in candidates {
-            for state in model.after(&config.state, &calls[call]) {
-                let free = model.is_free(&config.state, &calls[call], &state);
-                if free {
-                    successors.clear();
-                }
-                successors.push(config.with(at, call, state));
-                if free {
-                    break 'candidates;
-                }
-            }
+        let mut successors: Vec<_> = candidates
+            .flat_map(|(call, at)| {
+                model.after(&config.state, &calls[call]).into_iter().map(move |state| (call, at, state))
+            })
+            .collect();
+        // Of equals, the answered call that returned earliest.
+        successors.sort_by_cached_key(|(call, _, state)| model.rank(&calls[*call], state));
+        let free = (0..successors.len()).find(|nth| {
+            let (call, _, state) = &successors[*nth];
+            model.is_free(&config.state, &calls[*call], state, *nth == 0)
+        });
+        if let Some(free) = free {
+            successors = vec![successors.swap_remove(free)];
         }
-        // The last that is pushed is tried first: the answered call that returned earliest.
-        for successor in successors.into_iter().rev() {
+        // The last that is pushed is tried first.
+        for (call, at, state) in successors.into_iter().rev() {
+            let successor = config.with(at, call, state);
             if seen.insert(successor.clone()) {
                 stack.push(successor);
             }
@@ -96,12 +113,12 @@ pub(super) fn search<M: Model>(model: &M, calls: &[Call]) -> Result<(), String> 
     let best = best.expect("the search has begun");
     let (next, _) = next_calls(calls, &must, &best);
     let next: Vec<String> = next.iter().take(4).map(|at| format!("{:?}", calls[must[*at]])).collect();
-    Err(format!(
+    Err(Unexplained::Impossible(format!(
         "no order of its calls explains their answers: with {} of {} done, none of these can be next: {}",
         best.done(),
         must.len(),
         next.join("; ")
-    ))
+    )))
 }
 
 /// The places in `must` of those that may come next, the earliest return first, and that return.

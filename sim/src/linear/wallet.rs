@@ -217,6 +217,7 @@ fn reference(call: &Call) -> Option<&Reference> {
 
 impl Model for Wallet<'_> {
     type State = State;
+    type Rank = (u64, bool);
 
     fn start(&self) -> State {
         State { count: 0, fates: vec![Fate::New; self.several.len()] }
@@ -237,14 +238,24 @@ impl Model for Wallet<'_> {
         }
     }
 
+    /// Of what comes after the same line, first the move that puts it there: a balance is content with a
+    /// later one that nobody was shown.
+    fn rank(&self, call: &Call, after: &State) -> (u64, bool) {
+        (after.count, !matches!(call.op, Op::Move { .. }))
+    }
+
     /// What adds no line only tells what was so before, or what every repeat of it is told.
-    fn is_free(&self, before: &State, call: &Call, after: &State) -> bool {
+    ///
+    /// What comes after the least lines of all that can be next is in nobody's way either: the others, and
+    /// whatever must come after one of them, come after as many lines or more wherever they are put. But
+    /// what becomes of a reference that was used for several things, its first call decides.
+    fn is_free(&self, before: &State, call: &Call, after: &State, least: bool) -> bool {
         let forced = match &call.op {
             Op::Move { reference, change, .. } if call.answer.is_none() => {
                 self.may_have(reference, *change) == (false, true)
             }
             _ => true,
         };
-        forced && before.count == after.count
+        forced && before.count == after.count || least && before.fates == after.fates
     }
 }

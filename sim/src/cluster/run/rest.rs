@@ -39,8 +39,9 @@ impl Run {
                 if let Err(violation) = self.watch.books(|books| self.feeds.at_rest(books)) {
                     self.watch.violated(violation);
                 }
-                if let Err(violation) = self.clients.history().check() {
-                    self.watch.violated(violation);
+                match self.clients.history().check() {
+                    Ok(undecided) => self.undecided = undecided.len(),
+                    Err(violation) => self.watch.violated(violation),
                 }
                 self.watch.at_rest();
                 true
