@@ -2,6 +2,7 @@
 //! here; what it does is in the modules it calls.
 
 mod bench;
+mod bisect;
 mod check;
 mod core;
 mod corpus;
@@ -14,8 +15,10 @@ mod pool;
 mod replay;
 mod run;
 mod shrink;
+mod step;
 mod swarm;
 mod timeline;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -63,12 +66,16 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Tell what the violation of a plan depends on, as a story.
     Explain(explain::ExplainArgs),
+    /// See a run as it goes on: who leads what, who is down, what was done to them.
+    Watch(watch::WatchArgs),
     /// Draw a run as one HTML page: nodes, leaders, messages, faults, money, and the violation.
     Timeline(timeline::TimelineArgs),
     /// Show where two plans, or two traces, part.
     Diff(diff::DiffArgs),
     /// Make a plan that fails smaller, as long as it fails in the same way.
     Shrink(shrink::ShrinkArgs),
+    /// Find the commit that made a plan fail.
+    Bisect(bisect::BisectArgs),
     /// The plans that once failed, and must pass.
     Corpus(corpus::CorpusArgs),
     /// Run cells alone with an ideal log: the protocol between them, and the exchange's rules.
@@ -96,6 +103,8 @@ pub fn main() -> ExitCode {
         Command::Corpus(args) => corpus::corpus(&args),
         Command::Core(args) => core::core(&args),
         Command::Swarm(args) => swarm::swarm(&args),
+        Command::Watch(args) => watch::watch(&args),
+        Command::Bisect(args) => bisect::bisect(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Meta(args) => meta::meta(&args),
         Command::Museum(args) => museum::museum(&args),

@@ -41,6 +41,9 @@ pub struct Setup {
     pub tuning: Tuning,
     /// Chance, in thousandths, that a `seldom!` point happens.
     pub seldom: u32,
+    /// Of those who follow markets, so many in a hundred read slowly until faults stop.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub slow_followers: u32,
     /// The known mistake that the code makes in this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mistake: Option<String>,
@@ -113,6 +116,11 @@ pub struct PlannedCall {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
 fn is_false(value: &bool) -> bool {
     !*value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 /// What goes wrong, or right again. Times are in milliseconds.

@@ -88,8 +88,9 @@ impl Trace {
         self.hash.digest()
     }
 
+    /// What was kept since this was last asked for.
     pub fn take_kept(&mut self) -> Vec<Event> {
-        self.kept.take().unwrap_or_default()
+        self.kept.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// # Errors

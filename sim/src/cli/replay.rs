@@ -1,6 +1,11 @@
 //! `sim replay`: a plan from a file, to its end or to the point that somebody wants to look at.
 
-use std::{fs, path::PathBuf, str::FromStr};
+use std::{
+    fs,
+    io::{self, IsTerminal},
+    path::PathBuf,
+    str::FromStr,
+};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -9,9 +14,10 @@ use stakehold_raft::CellId;
 use super::{
     code_of,
     run::{self, report},
+    step::step,
     summary,
 };
-use crate::{cluster::run::Run, plan::Plan};
+use crate::{cluster::run::Run, plan::Plan, trace::Trace};
 
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
@@ -30,11 +36,14 @@ pub struct ReplayArgs {
     /// entry (`cell=7 index=991`).
     #[arg(long = "break", value_name = "POINT")]
     break_at: Option<Point>,
+    /// Goes on from there (or from the start) as you say, a word a line: `help` tells which.
+    #[arg(long, conflicts_with = "trace")]
+    step: bool,
 }
 
 /// Where a run is to stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Point {
+pub enum Point {
     Event(u64),
     Violation(String),
     Entry { cell: CellId, index: u64 },
@@ -62,7 +71,7 @@ impl FromStr for Point {
 
 impl Point {
     /// Whether the run has come to it. A window is the least that a run can do.
-    fn reached(&self, run: &Run) -> bool {
+    pub fn reached(&self, run: &Run) -> bool {
         match self {
             Point::Event(number) => run.events() >= *number,
             Point::Violation(oracle) => run.watch().violation().is_some_and(|violation| violation.oracle == oracle),
@@ -85,29 +94,39 @@ pub fn replay(args: &ReplayArgs) -> Result<u8> {
     let plan = read(&args.plan)?;
     let again = format!("sim replay {}", args.plan.display());
     match args.until.map(Point::Event).or_else(|| args.break_at.clone()) {
+        None if args.step => stop(&plan, args, None, &again),
         None => run::go(&plan, args.trace.as_ref(), &again),
-        Some(point) => stop(&plan, args.trace.as_ref(), &point, &again),
+        point => stop(&plan, args, point.as_ref(), &again),
     }
 }
 
-/// Runs as far as the point, and prints what is there.
-fn stop(plan: &Plan, trace: Option<&PathBuf>, point: &Point, again: &str) -> Result<u8> {
-    if let Point::Entry { cell, .. } = point
+/// Runs as far as the point, and prints what is there, or goes on as somebody says.
+fn stop(plan: &Plan, args: &ReplayArgs, point: Option<&Point>, again: &str) -> Result<u8> {
+    if let Some(Point::Entry { cell, .. }) = point
         && *cell != CellId::META
         && cell.0 >= plan.setup.cells
     {
         bail!("the plan has {} cells: the last is cell={}", plan.setup.cells, plan.setup.cells - 1);
     }
-    let mut run = Run::new(plan, run::trace(trace)?);
-    let over = loop {
-        let over = run.step();
-        if over || point.reached(&run) {
-            break over && !point.reached(&run);
-        }
-    };
-    print!("{}", run.state());
+    let trace = if args.step { Trace::kept() } else { run::trace(args.trace.as_ref())? };
+    let mut run = Run::new(plan, trace);
+    let missed = point.is_some_and(|point| {
+        let over = loop {
+            let over = run.step();
+            if over || point.reached(&run) {
+                break over;
+            }
+        };
+        over && !point.reached(&run)
+    });
+    if point.is_some() || !args.step {
+        print!("{}", run.state());
+    }
+    if args.step && !missed {
+        step(&mut run, io::stdin().lock(), &mut io::stdout().lock(), io::stdin().is_terminal())?;
+    }
     let outcome = run.finish();
-    if over {
+    if missed {
         println!("\nthe run ended before that: {}", summary(&outcome));
     }
     report(&outcome, again);

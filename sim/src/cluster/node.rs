@@ -36,6 +36,9 @@ use super::{
 };
 use crate::rng;
 
+/// The longest pause of a follower that reads slowly.
+const SLOW_US: u64 = 300_000;
+
 /// An attempt's answer, and when the node gave it, in virtual microseconds.
 #[derive(Debug)]
 pub struct Answer {
@@ -210,6 +213,17 @@ impl SimNode {
     }
 }
 
+/// How a follower of a market reads.
+#[derive(Clone, Copy, Debug)]
+pub enum Reads {
+    AtOnce,
+    /// With a pause after each change, until some moment of the run.
+    Slowly {
+        seed: u64,
+        until_us: u64,
+    },
+}
+
 impl Life {
     /// What it runs, once it has started.
     pub fn kernel(&self) -> Option<&Kernel> {
@@ -230,14 +244,21 @@ impl Life {
     }
 
     /// Somebody follows a market on this node. False if it has no replica of it, or not yet.
-    pub fn follow(&self, market: MarketId) -> bool {
+    pub fn follow(&self, market: MarketId, reads: Reads) -> bool {
         let (Some((kernel, _)), Some(runtime)) = (&self.kernel, &self.runtime) else { return false };
         let _inside = runtime.enter();
         let Ok(mut feed) = kernel.exchange.feed(market) else { return false };
-        let left = self.left.clone();
+        let (left, clock) = (self.left.clone(), self.clock.clone());
         runtime.spawn(async move {
+            let mut read = 0;
             while let Some(event) = feed.next().await {
                 lock(&left.fed).push((market, event));
+                read += 1;
+                if let Reads::Slowly { seed, until_us } = reads {
+                    let left_us = until_us.saturating_sub(clock.now_us());
+                    let pause = Duration::from_micros(left_us.min(rng::of(seed, &[read]) % SLOW_US));
+                    tokio::time::sleep(pause).await;
+                }
             }
         });
         true

@@ -5,6 +5,7 @@
 //! - `faults`: what the plan does to the cluster. `looks`: what is looked at between windows.
 //! - `rest`: after the last fault, until nothing is under way. `state`: where it all stands, for people.
 
+mod board;
 mod faults;
 mod looks;
 mod rest;
@@ -39,9 +40,8 @@ use crate::{
 
 /// A window is at least this long: timers count in milliseconds.
 const WINDOW_US: u64 = 1_000;
-/// How often leaders are looked at, and replicas compared.
+/// How often leaders are looked at.
 const LOOK_US: u64 = 10_000;
-const COMPARE_US: u64 = 250_000;
 const REST_LOOK_US: u64 = 100_000;
 /// How often somebody begins to follow markets.
 const FOLLOW_US: u64 = 200_000;
@@ -83,6 +83,8 @@ pub struct Run {
     restarts: BTreeMap<NodeId, u64>,
     feeds: Feeds,
     terms: RefCell<Terms>,
+    /// Up to which entry, in which of its lives, a replica was compared with what its log makes.
+    compared: BTreeMap<(NodeId, CellId), (u64, u64)>,
     /// Who led what last, in which term, and whether it still did when it was last looked at.
     leading: BTreeMap<(NodeId, CellId), (u64, bool)>,
     config: HostConfig,
@@ -143,6 +145,7 @@ impl Run {
             restarts: BTreeMap::new(),
             feeds: Feeds::default(),
             terms: RefCell::default(),
+            compared: BTreeMap::new(),
             leading: BTreeMap::new(),
             now: 0,
             faults: 0,
@@ -196,8 +199,9 @@ impl Run {
         if look(MONEY_US) {
             self.tell_money();
         }
-        if look(COMPARE_US) {
-            self.compare_replicas(true);
+        let compare_us = self.compare_us();
+        if look(compare_us) {
+            self.compare_replicas(Some(now / compare_us));
         }
         if self.watch.violation().is_some() {
             return true;

@@ -24,6 +24,8 @@ pub struct Profile {
     pub disk: Disk,
     pub tuning: Tuning,
     pub seldom: u32,
+    /// In a hundred.
+    pub slow_followers: u32,
     pub faults: Vec<Kind>,
     /// Faults in a hundred virtual seconds.
     pub fault_rate: u64,
@@ -96,6 +98,7 @@ impl Profile {
             disk: self.disk,
             tuning: self.tuning,
             seldom: self.seldom,
+            slow_followers: self.slow_followers,
             mistake: None,
         }
     }
@@ -128,6 +131,7 @@ fn quiet_day(rng: &mut Rng) -> Profile {
         disk: Disk { write_us: (0, 0), sync_us: (500, 3_000) },
         tuning: tuning(rng),
         seldom: 0,
+        slow_followers: 0,
         faults: vec![],
         fault_rate: 0,
         market_ms: 10_000,
@@ -167,6 +171,7 @@ fn swarm(rng: &mut Rng) -> Profile {
             sync_us: (*rng.pick(&[0, 500]), *rng.pick(&[1_000, 8_000])),
         },
         seldom: *rng.pick(&[0, 2, 20]),
+        slow_followers: 20,
         faults,
         fault_rate: *rng.pick(&[20, 60, 150]),
         market_ms: *rng.pick(&[4_000, 8_000, 15_000]),
@@ -192,6 +197,7 @@ fn cup_final(rng: &mut Rng) -> Profile {
         faults: vec![Kind::Kill, Kind::Pause, Kind::SlowDisk],
         fault_rate: 20,
         seldom: 2,
+        slow_followers: 50,
         patience_ms: 1_500,
         ..quiet_day(rng)
     }

@@ -17,7 +17,8 @@ const DELAY_MS: u64 = 10;
 /// degrees is called again.
 pub type Change = fn(&mut Plan) -> bool;
 
-pub const OF_ALL: [Change; 7] = [no_seldom, no_loss, even_net, even_disk, fewer_nodes, one_cell, fewer_cells];
+pub const OF_ALL: [Change; 8] =
+    [no_seldom, no_slow_followers, no_loss, even_net, even_disk, fewer_nodes, one_cell, fewer_cells];
 
 fn set<T: PartialEq>(place: &mut T, value: T) -> bool {
     let changes = *place != value;
@@ -27,6 +28,10 @@ fn set<T: PartialEq>(place: &mut T, value: T) -> bool {
 
 fn no_seldom(plan: &mut Plan) -> bool {
     set(&mut plan.setup.seldom, 0)
+}
+
+fn no_slow_followers(plan: &mut Plan) -> bool {
+    set(&mut plan.setup.slow_followers, 0)
 }
 
 fn no_loss(plan: &mut Plan) -> bool {

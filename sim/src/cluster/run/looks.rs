@@ -3,11 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use stakehold_actors::domain::types::Minor;
+use stakehold_actors::domain::types::{MarketId, Minor};
 use stakehold_raft::{CellId, Machine, NodeId};
 
-use super::{COMPARE_US, Run};
-use crate::{cluster::watch::violation_of, oracles::Violation};
+use super::Run;
+use crate::{
+    cluster::{node::Reads, watch::violation_of},
+    oracles::Violation,
+    rng,
+};
 
 /// Of the newest markets, so many are followed.
 const FOLLOWED: usize = 3;
@@ -20,12 +24,21 @@ impl Run {
             let Some(life) = node.life.as_ref().filter(|life| !life.paused) else { continue };
             self.watch.enter(Some(*id), life.clock_ms());
             for market in &markets {
-                if !self.feeds.follows(*id, *market) && life.follow(*market) {
+                if !self.feeds.follows(*id, *market) && life.follow(*market, self.reads(*id, *market)) {
                     self.feeds.begin(*id, *market);
                 }
             }
         }
         self.watch.enter(None, 0);
+    }
+
+    /// How a follower reads.
+    fn reads(&self, id: NodeId, market: MarketId) -> Reads {
+        let seed = rng::of(self.setup.choices, &[0x510E, u64::from(id.0), market.0]);
+        match seed % 100 < u64::from(self.setup.slow_followers) {
+            true => Reads::Slowly { seed, until_us: self.setup.until_ms * 1_000 },
+            false => Reads::AtOnce,
+        }
     }
 
     pub(super) fn look_at_leaders(&mut self) {
@@ -67,12 +80,19 @@ impl Run {
 
     // -- comparing --
 
-    /// I7: replicas that have applied the same are the same, and are what the log says.
-    pub(super) fn compare_replicas(&self, one: bool) {
+    /// How often a cell is compared: each about once in two seconds, or as often as that can be paid for.
+    pub(super) fn compare_us(&self) -> u64 {
+        (2_000_000 / u64::from(self.setup.cells)).max(250_000)
+    }
+
+    /// I7: replicas that have applied the same are the same, and are what the log says. In its `turn` one
+    /// cell of all, but not again what was compared and has applied nothing since; without one, all.
+    pub(super) fn compare_replicas(&mut self, turn: Option<u64>) {
         let cells: Vec<CellId> = self.config.cells.all().collect();
-        let chosen = (self.now / COMPARE_US) as usize % cells.len();
-        for cell in cells.iter().skip(if one { chosen } else { 0 }).take(if one { 1 } else { cells.len() }) {
+        let chosen = turn.map(|turn| turn as usize % cells.len());
+        for (_, cell) in cells.iter().enumerate().filter(|(nth, _)| chosen.is_none_or(|chosen| chosen == *nth)) {
             let committed = self.watch.committed(*cell);
+            let mut made = None;
             for (id, node) in &self.nodes {
                 let Some(group) = node.kernel().and_then(|kernel| kernel.host.cell(*cell)) else { continue };
                 let status = group.status();
@@ -87,9 +107,15 @@ impl Run {
                 if status.applied + 1 != committed || status.applied == 0 {
                     continue;
                 }
+                let stand = (node.lives, status.applied);
+                if self.compared.insert((*id, *cell), stand) == Some(stand) && turn.is_some() {
+                    continue;
+                }
                 let here = group.read(|replica| (replica.machine().cell().digest(), replica.streams()));
-                let there = self.watch.books(|books| (books.cell(*cell).digest(), books.replica(*cell).streams()));
-                if here != there {
+                let there = made.get_or_insert_with(|| {
+                    self.watch.books(|books| (books.cell(*cell).digest(), books.replica(*cell).streams()))
+                });
+                if here != *there {
                     let message =
                         format!("{id} has another state of {cell} at entry {} than its log makes", status.applied);
                     self.watch.violated(Violation::new("I7", message));

@@ -35,7 +35,7 @@ impl Run {
         let over = self.now >= (self.setup.until_ms + self.setup.rest_ms) * 1_000;
         match self.unrest() {
             None if self.audited => {
-                self.compare_replicas(false);
+                self.compare_replicas(None);
                 if let Err(violation) = self.watch.books(|books| self.feeds.at_rest(books)) {
                     self.watch.violated(violation);
                 }
