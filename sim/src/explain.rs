@@ -94,7 +94,18 @@ pub fn explain(plan: &Plan, events: &[Event], violation: &Violation) -> Story {
 fn is_scenery(kind: &str) -> bool {
     matches!(
         kind,
-        "fault" | "start" | "up" | "end" | "ended" | "lead" | "unlead" | "connect" | "disconnect" | "seldom" | "rot"
+        "fault"
+            | "start"
+            | "up"
+            | "end"
+            | "ended"
+            | "lead"
+            | "unlead"
+            | "connect"
+            | "disconnect"
+            | "give-up"
+            | "seldom"
+            | "rot"
     )
 }
 
@@ -108,7 +119,7 @@ fn weight(subject: &Subject, teller: &Teller<'_>, at: usize, event: &Event) -> u
         "rest" => 5,
         "start" | "up" | "end" | "ended" | "rot" => 5 * u32::from(about_node),
         "lead" | "unlead" => 5 * u32::from(about_cell()),
-        "connect" | "disconnect" => {
+        "connect" | "disconnect" | "give-up" => {
             let other = event.numbers.first().and_then(|node| u16::try_from(*node).ok()).map(NodeId);
             u32::from(about_node && other.is_some_and(|other| subject.nodes.contains(&other)))
         }

@@ -26,7 +26,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use quinn::{Connection, Endpoint, TokioRuntime};
+use quinn::{AsyncUdpSocket, Connection, Endpoint, Runtime, TokioRuntime};
 use stakehold_raft::{
     NodeId,
     seam::{Class, Inbound, Transport},
@@ -133,7 +133,6 @@ impl Mesh {
     /// # Errors
     /// When the port is not to be had, or the certificate is not this node's.
     pub fn bind(config: MeshConfig, credentials: Credentials, now_ms: u64) -> Result<Arc<Self>, MeshError> {
-        credentials.check(config.node, config.cluster, now_ms)?;
         let address = config.listen;
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::AddrInUse => MeshError::Taken { address },
@@ -143,9 +142,25 @@ impl Mesh {
         // Best effort: a kernel that gives less costs retransmissions, not correctness.
         let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER);
         let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER);
+        let socket = TokioRuntime.wrap_udp_socket(socket).map_err(failed)?;
+        Self::over(socket, config, credentials, now_ms)
+    }
+
+    /// On a socket that is there already. As [`bind`](Self::bind) otherwise.
+    ///
+    /// # Errors
+    /// When the certificate is not this node's, or the socket cannot be used.
+    pub fn over(
+        socket: Arc<dyn AsyncUdpSocket>,
+        config: MeshConfig,
+        credentials: Credentials,
+        now_ms: u64,
+    ) -> Result<Arc<Self>, MeshError> {
+        credentials.check(config.node, config.cluster, now_ms)?;
         let server = tls::server(&credentials)?;
         let endpoint = tls::endpoint(&credentials, config.life);
-        let endpoint = Endpoint::new(endpoint, Some(server), socket, Arc::new(TokioRuntime)).map_err(failed)?;
+        let endpoint = Endpoint::new_with_abstract_socket(endpoint, Some(server), socket, Arc::new(TokioRuntime))
+            .map_err(|error| MeshError::Bind { address: config.listen, error })?;
         let (lanes, clients) = (OnceLock::new(), Mutex::new(None));
         Ok(Arc::new(Self { config, credentials, endpoint, lanes, clients }))
     }

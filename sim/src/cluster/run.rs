@@ -336,12 +336,14 @@ impl Run {
     }
 
     fn changed(&mut self, change: &Change) {
-        let (a, b, up) = match *change {
-            Change::Connected(a, b) => (a, b, true),
-            Change::Disconnected(a, b) => (a, b, false),
+        let (kind, a, b, up) = match *change {
+            Change::Connected(a, b) => ("connect", a, b, true),
+            Change::Disconnected(a, b) => ("disconnect", a, b, false),
+            Change::GivenUp(a, b) => ("give-up", a, b, false),
         };
-        self.watch.note(if up { "connect" } else { "disconnect" }, Some(a), &[u64::from(b.0)], || format!("with {b}"));
-        for (here, there) in [(a, b), (b, a)] {
+        self.watch.note(kind, Some(a), &[u64::from(b.0)], || format!("with {b}"));
+        let sides = if matches!(change, Change::GivenUp(..)) { &[(a, b)][..] } else { &[(a, b), (b, a)] };
+        for &(here, there) in sides {
             let Some(life) = self.nodes.get(&here).and_then(|node| node.life.as_ref()) else { continue };
             life.plug().set_connected(there, up);
             if !up {

@@ -1,6 +1,9 @@
 //! The wires between nodes, as QUIC behaves: on one connection frames of a class arrive in order or not
-//! at all. A lost packet is a late frame; a cut is silence, until the connection is given up on both
-//! sides and everything under way on it is gone; then it is made anew.
+//! at all. A lost packet is a late frame; a cut is silence, until the connection is given up and
+//! everything under way on it is gone; then it is made anew. Who hears nothing gives it up first: when
+//! only one direction is cut, the other side goes on believing in it for a while.
+//!
+//! `tests/quic.rs` holds the real mesh to the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +14,8 @@ use crate::{plan::Net, rng};
 
 /// After so much silence a connection is given up (as the mesh's idle time-out says).
 const IDLE_US: u64 = 1_500_000;
+/// The side that still hears gives it up at least so much later, and up to twice that.
+const HALF_OPEN_US: u64 = 800_000;
 /// A lost packet costs this much more, and up to four times that.
 const RESEND_US: u64 = 20_000;
 
@@ -30,6 +35,8 @@ pub struct Flight {
 pub enum Change {
     Connected(NodeId, NodeId),
     Disconnected(NodeId, NodeId),
+    /// The first has given up its connection with the second, who has not, or has done so before.
+    GivenUp(NodeId, NodeId),
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +47,8 @@ struct Pair {
     retry_at: u64,
     /// Since when either side has heard nothing.
     silent_since: Option<u64>,
+    /// Who has given it up alone, and when the other will at the latest.
+    half_open: Option<(NodeId, u64)>,
     more_us: u64,
     /// When the last frame of each direction and class arrives: the next comes no earlier.
     last: BTreeMap<(NodeId, u8), u64>,
@@ -203,9 +212,30 @@ impl Wires {
         pair.up.take()?;
         pair.retry_at = retry;
         pair.last.clear();
+        let half_open = pair.half_open.take();
         self.stuck.remove(&(a, b));
         self.stuck.remove(&(b, a));
-        Some(Change::Disconnected(a, b))
+        Some(match half_open {
+            None => Change::Disconnected(a, b),
+            Some((first, _)) => Change::GivenUp(if first == a { b } else { a }, first),
+        })
+    }
+
+    /// After a long silence between two nodes: who hears nothing has given the connection up.
+    fn give_up(&mut self, now: u64, a: NodeId, b: NodeId) -> Option<Change> {
+        let reachable = |node| self.alive.contains(&node) && !self.paused.contains(&node);
+        let deaf = match (self.cuts.contains(&(a, b)), self.cuts.contains(&(b, a))) {
+            (true, false) => b,
+            (false, true) => a,
+            _ => return self.reset(now, a, b),
+        };
+        if !reachable(a) || !reachable(b) {
+            return self.reset(now, a, b);
+        }
+        let late = rng::of(self.choices, &[0xDEAF, u64::from(a.0), u64::from(b.0), now]) % HALF_OPEN_US;
+        let pair = self.pairs.get_mut(&pair(a, b))?;
+        pair.half_open = Some((deaf, now + HALF_OPEN_US + late));
+        Some(Change::GivenUp(deaf, if deaf == a { b } else { a }))
     }
 
     /// A node begins to answer. Its peers may still hold connections to its life before: they are
@@ -256,7 +286,13 @@ impl Wires {
         for (a, b) in keys {
             let state = &self.pairs[&(a, b)];
             match (state.up, state.silent_since) {
-                (Some(_), Some(since)) if now >= since + IDLE_US => changes.extend(self.reset(now, a, b)),
+                // Whoever speaks on it again learns that the other side has none.
+                (Some(_), since) if state.half_open.is_some_and(|(_, until)| since.is_none() || now >= until) => {
+                    changes.extend(self.reset(now, a, b));
+                }
+                (Some(_), Some(since)) if state.half_open.is_none() && now >= since + IDLE_US => {
+                    changes.extend(self.give_up(now, a, b));
+                }
                 (None, None) if now >= state.retry_at && self.alive.contains(&a) && self.alive.contains(&b) => {
                     self.connections += 1;
                     self.pairs.get_mut(&(a, b)).expect("it was just there").up = Some(self.connections);
@@ -315,10 +351,36 @@ mod tests {
 
         send(&mut wires, 1_000_000, 3..5);
         wires.cut(1_000_000, B, A);
+        wires.cut(1_000_000, A, B);
         assert_eq!(wires.tend(2_600_000), [Change::Disconnected(A, B)]);
         wires.heal(2_700_000, B, A);
+        wires.heal(2_700_000, A, B);
         assert!(all(&mut wires, 3_000_000).is_empty());
         assert_eq!(wires.tend(3_000_000), [Change::Connected(A, B)]);
+    }
+
+    #[test]
+    fn who_hears_nothing_gives_up_first() {
+        for healed in [false, true] {
+            let mut wires = wires();
+            wires.cut(0, A, B);
+            send(&mut wires, 0, 0..3);
+            wires.send(1_400_000, B, A, Class::Raft, Bytes::copy_from_slice(&[7]));
+            assert_eq!(wires.tend(1_500_000), [Change::GivenUp(B, A)]);
+            assert_eq!(all(&mut wires, 1_600_000), [7], "what was under way the other way arrives");
+            assert!(wires.tend(2_200_000).is_empty());
+            send(&mut wires, 2_200_000, 3..5);
+            if healed {
+                wires.heal(2_250_000, A, B);
+            }
+            let until = if healed { 2_250_000 } else { 3_100_000 };
+            assert_eq!(wires.tend(until), [Change::GivenUp(A, B)]);
+            wires.heal(3_200_000, A, B);
+            assert!(all(&mut wires, 3_300_000).is_empty(), "nothing of the old connection arrives");
+            assert_eq!(wires.tend(3_300_000), [Change::Connected(A, B)]);
+            send(&mut wires, 3_300_000, 5..7);
+            assert_eq!(all(&mut wires, 3_400_000), [5, 6]);
+        }
     }
 
     #[test]
