@@ -131,9 +131,13 @@ fn code_of(violation: Option<&Violation>) -> u8 {
 
 /// A run's numbers on one line.
 fn summary(outcome: &Outcome) -> String {
+    let ruined = match outcome.ruined {
+        0 => String::new(),
+        cells => format!(", {cells} cells lost most replicas and refused from then on"),
+    };
     format!(
         "{:.1} virtual s, {} events, {} entries, {} calls ({} attempts), {} bets accepted, {} funded across cells, {} \
-         faults, {} lives, {} marks, trace {:016x}",
+         faults, {} lives, {} marks{ruined}, trace {:016x}",
         outcome.at as f64 / 1e6,
         outcome.events,
         outcome.seen.entries,

@@ -9,6 +9,7 @@ mod board;
 mod faults;
 mod looks;
 mod rest;
+mod ruin;
 mod state;
 
 use std::{
@@ -23,6 +24,7 @@ use stakehold_actors::shell::Limits;
 use stakehold_raft::{CellId, Cells, HostConfig, NodeId, disk::Faults};
 use xxhash_rust::xxh3::xxh3_64;
 
+use self::ruin::Ruin;
 use super::{
     clients::{Clients, Counts},
     feeds::Feeds,
@@ -68,6 +70,8 @@ pub struct Outcome {
     pub lives: u64,
     /// Wallets and markets of which it cannot be decided whether an order of the calls explains what clients saw.
     pub undecided: usize,
+    /// Cells that lost most of their replicas at once, and refused from then on.
+    pub ruined: usize,
 }
 
 pub struct Run {
@@ -93,6 +97,7 @@ pub struct Run {
     audited: bool,
     resting: bool,
     undecided: usize,
+    ruin: Ruin,
 }
 
 impl std::fmt::Debug for Run {
@@ -151,6 +156,7 @@ impl Run {
             faults: 0,
             audited: false,
             undecided: 0,
+            ruin: Ruin::default(),
             resting: false,
             config,
             setup,
@@ -192,6 +198,7 @@ impl Run {
         self.watch.now_us.set(to);
         if look(LOOK_US) {
             self.look_at_leaders();
+            self.look_at_ruins();
         }
         if look(FOLLOW_US) {
             self.follow();
@@ -234,6 +241,7 @@ impl Run {
                 faults: self.faults,
                 lives,
                 undecided: self.undecided,
+                ruined: self.ruin.cells(),
             }
         };
         Watch::detach();

@@ -34,6 +34,8 @@ pub enum Kind {
     Rot,
     RotSnapshot,
     Wipe,
+    /// More than anybody can survive: never among all faults, only if it is asked for.
+    WipeMost,
 }
 
 pub const KINDS: [Kind; 22] = [
@@ -87,16 +89,17 @@ impl Kind {
             Kind::Rot => "rot",
             Kind::RotSnapshot => "rot-snapshot",
             Kind::Wipe => "wipe",
+            Kind::WipeMost => "wipe-most",
         }
     }
 
     pub fn named(name: &str) -> Option<Kind> {
-        KINDS.into_iter().find(|kind| kind.name() == name)
+        KINDS.into_iter().chain([Kind::WipeMost]).find(|kind| kind.name() == name)
     }
 
     /// Whether it destroys data that was synced.
     fn destroys(self) -> bool {
-        matches!(self, Kind::Misdirect | Kind::Rot | Kind::RotSnapshot | Kind::Wipe)
+        matches!(self, Kind::Misdirect | Kind::Rot | Kind::RotSnapshot | Kind::Wipe | Kind::WipeMost)
     }
 }
 
@@ -280,6 +283,12 @@ impl Maker<'_> {
                 self.at(then, Fault::Start { node: victim });
             }
             Kind::Wipe => self.at(at, Fault::Wipe { node: victim }),
+            Kind::WipeMost => {
+                let nodes = self.profile.nodes;
+                for nth in 0..nodes / 2 + 1 {
+                    self.at(at, Fault::Wipe { node: 1 + (victim - 1 + nth) % nodes });
+                }
+            }
         }
     }
 

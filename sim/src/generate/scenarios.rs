@@ -49,7 +49,7 @@ pub struct Scenario {
     pub make: fn(&mut Rng) -> Profile,
 }
 
-pub const SCENARIOS: [Scenario; 8] = [
+pub const SCENARIOS: [Scenario; 9] = [
     Scenario { name: "swarm", what: "a random subset of everything; another one with every seed", make: swarm },
     Scenario { name: "quiet-day", what: "some bets, nothing goes wrong", make: quiet_day },
     Scenario {
@@ -73,6 +73,11 @@ pub const SCENARIOS: [Scenario; 8] = [
         name: "thundering-retry",
         what: "the whole cluster loses power, and every client comes back at once, again and again",
         make: thundering_retry,
+    },
+    Scenario {
+        name: "beyond-repair",
+        what: "most nodes lose their disks at once: whoever has lost most replicas must refuse from then on",
+        make: beyond_repair,
     },
 ];
 
@@ -267,6 +272,18 @@ fn thundering_retry(rng: &mut Rng) -> Profile {
         fault_rate: 30,
         patience_ms: 300,
         seldom: 2,
+        ..quiet_day(rng)
+    }
+}
+
+fn beyond_repair(rng: &mut Rng) -> Profile {
+    Profile {
+        nodes: *rng.pick(&[3, 4, 5]),
+        faults: vec![Kind::WipeMost],
+        // Once.
+        fault_rate: 0,
+        until_ms: 12_000,
+        patience_ms: 1_500,
         ..quiet_day(rng)
     }
 }

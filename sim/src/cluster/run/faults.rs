@@ -148,5 +148,6 @@ impl Run {
         let seed = rng::of(self.setup.choices, &[0x317E, u64::from(id.0), node.lives]);
         node.disk = MemDisk::new(seed);
         node.member = true;
+        self.emptied(id);
     }
 }

@@ -8,7 +8,7 @@ use stakehold_raft::{
     host::{CellStatus, Role},
 };
 
-use super::Run;
+use super::{Run, ruin};
 use crate::{oracles::Violation, plan::PlannedCall};
 
 /// The call that audits everything at the end.
@@ -32,6 +32,9 @@ impl Run {
 
     /// True when everything rests, or the time for that is over.
     pub(super) fn rested(&mut self) -> bool {
+        if self.ruin.cells() > 0 {
+            return self.refused();
+        }
         let over = self.now >= (self.setup.until_ms + self.setup.rest_ms) * 1_000;
         match self.unrest() {
             None if self.audited => {
@@ -39,10 +42,7 @@ impl Run {
                 if let Err(violation) = self.watch.books(|books| self.feeds.at_rest(books)) {
                     self.watch.violated(violation);
                 }
-                match self.clients.history().check() {
-                    Ok(undecided) => self.undecided = undecided.len(),
-                    Err(violation) => self.watch.violated(violation),
-                }
+                self.check_history();
                 self.watch.at_rest();
                 true
             }
@@ -56,6 +56,27 @@ impl Run {
                 true
             }
             Some(_) => false,
+        }
+    }
+
+    /// Where most is lost there is no rest: the cells that are whole must go on. True when that was looked
+    /// at for long enough.
+    fn refused(&mut self) -> bool {
+        let over = self.now >= (self.setup.until_ms + self.setup.rest_ms.min(ruin::LOOK_MS)) * 1_000;
+        if over && let Some(why) = self.beside_the_ruins() {
+            self.watch.violated(Violation::new("L1", format!("some cells have lost most replicas, and {why}")));
+        }
+        if over {
+            self.compare_replicas(None);
+            self.check_history();
+        }
+        over
+    }
+
+    fn check_history(&mut self) {
+        match self.clients.history().check() {
+            Ok(undecided) => self.undecided = undecided.len(),
+            Err(violation) => self.watch.violated(violation),
         }
     }
 
