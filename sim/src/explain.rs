@@ -104,6 +104,7 @@ fn is_scenery(kind: &str) -> bool {
             | "connect"
             | "disconnect"
             | "give-up"
+            | "bulk-lost"
             | "seldom"
             | "rot"
     )
@@ -119,7 +120,7 @@ fn weight(subject: &Subject, teller: &Teller<'_>, at: usize, event: &Event) -> u
         "rest" => 5,
         "start" | "up" | "end" | "ended" | "rot" => 5 * u32::from(about_node),
         "lead" | "unlead" => 5 * u32::from(about_cell()),
-        "connect" | "disconnect" | "give-up" => {
+        "connect" | "disconnect" | "give-up" | "bulk-lost" => {
             let other = event.numbers.first().and_then(|node| u16::try_from(*node).ok()).map(NodeId);
             u32::from(about_node && other.is_some_and(|other| subject.nodes.contains(&other)))
         }

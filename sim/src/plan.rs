@@ -165,6 +165,11 @@ pub enum Fault {
         a: u16,
         b: u16,
     },
+    /// The one for snapshots breaks and comes back; the other stays.
+    ResetBulk {
+        a: u16,
+        b: u16,
+    },
     /// Everything between two nodes takes so much longer.
     Slow {
         a: u16,
@@ -233,6 +238,7 @@ impl Fault {
             Fault::Cut { from: a, to: b }
             | Fault::Heal { from: a, to: b }
             | Fault::Reset { a, b }
+            | Fault::ResetBulk { a, b }
             | Fault::Slow { a, b, .. } => vec![a, b],
             Fault::Kill { node }
             | Fault::PowerLoss { node }

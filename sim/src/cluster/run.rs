@@ -348,12 +348,16 @@ impl Run {
             Change::Connected(a, b) => ("connect", a, b, true),
             Change::Disconnected(a, b) => ("disconnect", a, b, false),
             Change::GivenUp(a, b) => ("give-up", a, b, false),
+            Change::BulkLost(a, b) => ("bulk-lost", a, b, false),
         };
         self.watch.note(kind, Some(a), &[u64::from(b.0)], || format!("with {b}"));
-        let sides = if matches!(change, Change::GivenUp(..)) { &[(a, b)][..] } else { &[(a, b), (b, a)] };
+        let one = matches!(change, Change::GivenUp(..) | Change::BulkLost(..));
+        let sides = if one { &[(a, b)][..] } else { &[(a, b), (b, a)] };
         for &(here, there) in sides {
             let Some(life) = self.nodes.get(&here).and_then(|node| node.life.as_ref()) else { continue };
-            life.plug().set_connected(there, up);
+            if !matches!(change, Change::BulkLost(..)) {
+                life.plug().set_connected(there, up);
+            }
             if !up {
                 self.watch.enter(Some(here), life.clock_ms());
                 life.disconnected(there);

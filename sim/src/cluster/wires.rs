@@ -26,7 +26,7 @@ pub struct Flight {
     pub to: NodeId,
     pub class: Class,
     pub frame: Bytes,
-    /// The connection it is on.
+    /// The connection it is on; each node has two with each other, one of them for bulk.
     connection: u64,
 }
 
@@ -37,12 +37,19 @@ pub enum Change {
     Disconnected(NodeId, NodeId),
     /// The first has given up its connection with the second, who has not, or has done so before.
     GivenUp(NodeId, NodeId),
+    /// The first has lost its connection for bulk with the second; the other one stays. A node is told so
+    /// in the same way as when both are lost.
+    BulkLost(NodeId, NodeId),
 }
 
 #[derive(Debug, Default)]
 struct Pair {
     /// The number of the present connection, if it is up.
     up: Option<u64>,
+    /// That for bulk, while the other is up.
+    bulk: u64,
+    /// Who has not yet noticed that the one for bulk was lost, and when it will.
+    bulk_lost: Option<(NodeId, u64)>,
     /// When it will be tried again.
     retry_at: u64,
     /// Since when either side has heard nothing.
@@ -108,7 +115,8 @@ impl Wires {
     }
 
     pub fn send(&mut self, now: u64, from: NodeId, to: NodeId, class: Class, frame: Bytes) {
-        let Some(connection) = self.pairs.get(&pair(from, to)).and_then(|pair| pair.up) else { return };
+        let Some(pair) = self.pairs.get(&pair(from, to)) else { return };
+        let Some(connection) = pair.connection(class) else { return };
         self.schedule(now, Flight { from, to, class, frame, connection });
     }
 
@@ -135,7 +143,8 @@ impl Wires {
             }
             let (_, flight) = self.flights.pop_first()?;
             let (from, to) = (flight.from, flight.to);
-            if self.pairs[&pair(from, to)].up != Some(flight.connection) || !self.alive.contains(&to) {
+            let connection = self.pairs[&pair(from, to)].connection(flight.class);
+            if connection != Some(flight.connection) || !self.alive.contains(&to) {
                 continue;
             }
             let waiting = self.stuck.get(&(from, to)).is_some_and(|stuck| !stuck.is_empty());
@@ -213,12 +222,25 @@ impl Wires {
         pair.retry_at = retry;
         pair.last.clear();
         let half_open = pair.half_open.take();
+        pair.bulk_lost = None;
         self.stuck.remove(&(a, b));
         self.stuck.remove(&(b, a));
         Some(match half_open {
             None => Change::Disconnected(a, b),
             Some((first, _)) => Change::GivenUp(if first == a { b } else { a }, first),
         })
+    }
+
+    /// The connection for bulk breaks now, and is made anew. One side notices at once.
+    pub fn reset_bulk(&mut self, now: u64, a: NodeId, b: NodeId) -> Option<Change> {
+        let choice = rng::of(self.choices, &[0xB01C, u64::from(a.0), u64::from(b.0), now]);
+        let (first, second) = if choice.is_multiple_of(2) { (a, b) } else { (b, a) };
+        let pair = self.pairs.get_mut(&pair(a, b))?;
+        pair.up.filter(|_| pair.half_open.is_none() && pair.bulk_lost.is_none())?;
+        self.connections += 1;
+        pair.bulk = self.connections;
+        pair.bulk_lost = Some((second, now + (choice >> 8) % IDLE_US));
+        Some(Change::BulkLost(first, second))
     }
 
     /// After a long silence between two nodes: who hears nothing has given the connection up.
@@ -295,13 +317,30 @@ impl Wires {
                 }
                 (None, None) if now >= state.retry_at && self.alive.contains(&a) && self.alive.contains(&b) => {
                     self.connections += 1;
-                    self.pairs.get_mut(&(a, b)).expect("it was just there").up = Some(self.connections);
+                    let pair = self.pairs.get_mut(&(a, b)).expect("it was just there");
+                    (pair.up, pair.bulk) = (Some(self.connections), self.connections);
                     changes.push(Change::Connected(a, b));
                 }
                 _ => {}
             }
+            if let Some((second, at)) = self.pairs[&(a, b)].bulk_lost
+                && now >= at
+            {
+                self.pairs.get_mut(&(a, b)).expect("it was just there").bulk_lost = None;
+                changes.push(Change::BulkLost(second, if second == a { b } else { a }));
+            }
         }
         changes
+    }
+}
+
+impl Pair {
+    /// The number of the connection that frames of a class are on now.
+    fn connection(&self, class: Class) -> Option<u64> {
+        match class {
+            Class::Raft | Class::Request => self.up,
+            Class::Bulk => self.up.map(|_| self.bulk),
+        }
     }
 }
 
@@ -357,6 +396,20 @@ mod tests {
         wires.heal(2_700_000, A, B);
         assert!(all(&mut wires, 3_000_000).is_empty());
         assert_eq!(wires.tend(3_000_000), [Change::Connected(A, B)]);
+    }
+
+    #[test]
+    fn the_connection_for_bulk_breaks_alone() {
+        let mut wires = wires();
+        send(&mut wires, 0, 0..3);
+        wires.send(0, A, B, Class::Bulk, Bytes::copy_from_slice(&[9]));
+        let Some(Change::BulkLost(first, second)) = wires.reset_bulk(500, A, B) else { panic!("it was up") };
+        wires.send(600, A, B, Class::Bulk, Bytes::copy_from_slice(&[10]));
+        let mut heard = all(&mut wires, 1_000_000);
+        heard.sort_unstable();
+        assert_eq!(heard, [0, 1, 2, 10], "what was under way on it is lost, and nothing else");
+        assert_eq!(wires.tend(2_000_000), [Change::BulkLost(second, first)]);
+        assert!(wires.tend(2_100_000).is_empty());
     }
 
     #[test]

@@ -70,6 +70,7 @@ impl<'a> Teller<'a> {
             "unlead" => format!("{node} no longer leads {} (term {})", cell(), number(1)),
             "connect" => format!("{node} and n{} are connected", number(0)),
             "give-up" => format!("{node} gives up its connection with n{}", number(0)),
+            "bulk-lost" => format!("{node} has lost its connection for snapshots with n{}", number(0)),
             "disconnect" => format!("{node} and n{} have lost their connection", number(0)),
             "seldom" => {
                 let what = SELDOM.iter().find(|mark| mark.name == text).map_or(text.as_str(), |mark| mark.what);

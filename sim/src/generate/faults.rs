@@ -212,7 +212,7 @@ impl Maker<'_> {
             }
             Kind::Reset => {
                 let (a, b) = self.two();
-                self.at(at, Fault::Reset { a, b });
+                self.at(at, if at.is_multiple_of(3) { Fault::ResetBulk { a, b } } else { Fault::Reset { a, b } });
             }
             Kind::Clients => {
                 self.at(at, Fault::CutClients { node });

@@ -138,6 +138,7 @@ impl History {
             | Fault::PowerLossOfAll
             | Fault::Drain { .. }
             | Fault::Reset { .. }
+            | Fault::ResetBulk { .. }
             | Fault::Rot { .. }
             | Fault::Wipe { .. } => self.faults.push(Span(at, at, "moment", said)),
         }

@@ -24,6 +24,7 @@ pub fn fault(fault: &Fault) -> String {
         Fault::Heal { from, to } => format!("n{from} reaches n{to} again"),
         Fault::HealAll => "all wires are whole again".into(),
         Fault::Reset { a, b } => format!("connections between n{a} and n{b} break"),
+        Fault::ResetBulk { a, b } => format!("the connection for snapshots between n{a} and n{b} breaks"),
         Fault::Slow { a, b, more_ms: 0 } => format!("the wire between n{a} and n{b} is as fast as usual"),
         Fault::Slow { a, b, more_ms } => format!("the wire between n{a} and n{b} takes {more_ms} ms more"),
         Fault::CutClients { node } => format!("clients no longer reach n{node}"),

@@ -50,6 +50,12 @@ impl Run {
                     self.changed(&change);
                 }
             }
+            Fault::ResetBulk { a, b } => {
+                let (a, b) = (NodeId(a.min(b)), NodeId(a.max(b)));
+                if let Some(change) = self.wires.reset_bulk(now, a, b) {
+                    self.changed(&change);
+                }
+            }
             Fault::Slow { a, b, more_ms } => self.wires.slow(NodeId(a), NodeId(b), more_ms * 1_000),
             Fault::CutClients { node } => {
                 self.cut_off.insert(NodeId(node));
