@@ -92,7 +92,22 @@ enum Command {
     Check(check::CheckArgs),
 }
 
+/// What a shell says of a program that a closed pipe has ended.
+const PIPE_CLOSED: i32 = 141;
+
+/// Whoever read has seen enough (`sim swarm … | head`): that is no crash.
+fn end_with_the_reader() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if info.to_string().contains("failed printing to stdout: Broken pipe") {
+            std::process::exit(PIPE_CLOSED);
+        }
+        before(info);
+    }));
+}
+
 pub fn main() -> ExitCode {
+    end_with_the_reader();
     let done = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Explain(args) => explain::explain(&args),

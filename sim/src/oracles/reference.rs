@@ -11,6 +11,7 @@ mod market;
 mod matching;
 mod protocol;
 mod rules;
+mod views;
 mod wallet;
 
 use std::collections::BTreeMap;
@@ -64,12 +65,14 @@ impl Exchange {
         sent(&naive.sent, &facts.sent)?;
         for account in &facts.accounts {
             wallet(naive, real, *account)?;
+            views::account(naive, real, *account)?;
         }
         for (market, account) in &facts.stakes {
             stake(naive, real, *market, *account)?;
         }
         for id in &facts.markets {
             market(naive, real, *id)?;
+            views::market(naive, real, *id)?;
         }
         for effect in entry.effects {
             if let Effect::Order { order: view, .. } = effect {
@@ -118,11 +121,13 @@ impl Exchange {
             let sums = market.stakes.iter().flat_map(|stake| {
                 stake.positions.iter().map(move |(runner, position)| ((stake.account, *runner), *position))
             });
+            views::market(naive, real, id)?;
             let sums: BTreeMap<_, _> = sums.filter(|(_, position)| *position != (0, 0)).collect();
             let mut fills = market.positions();
             fills.retain(|_, position| *position != (0, 0));
             ensure!(sums == fills, "Reference", "the reference's own sums in {id} are {sums:?}, its fills {fills:?}");
         }
+        views::orders(naive, real)?;
         house(naive, real)
     }
 }

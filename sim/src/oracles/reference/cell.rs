@@ -186,7 +186,9 @@ impl Cell {
             }
             Command::Open { market } => self.live(*market, |m| m.open().map(|()| Moves::default())),
             Command::Suspend { market } => self.live(*market, |m| m.suspend().map(|()| Moves::default())),
-            Command::TurnInPlay { market, .. } => self.live(*market, Market::turn_in_play),
+            Command::TurnInPlay { market, bet_delay_s } => {
+                self.live(*market, |market| market.turn_in_play(*bet_delay_s))
+            }
             Command::Execute { instruction, admission } => self.execute(instruction, admission),
             Command::Cancel { account, market, which, reduction, in_funding } => {
                 self.cancel(*account, *market, which, reduction.map(|amount| amount.0), *in_funding)

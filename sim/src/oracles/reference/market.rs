@@ -89,6 +89,10 @@ pub struct Market {
     pub in_play: bool,
     pub epoch: u64,
     pub live: Vec<RunnerId>,
+    /// With their reduction factors.
+    pub removed: BTreeMap<RunnerId, u32>,
+    /// The latest price of a runner, and the stake that was ever matched on it.
+    pub traded: BTreeMap<RunnerId, (u32, i64)>,
     pub orders: Vec<Order>,
     pub fills: Vec<Fill>,
     /// In the order in which they came, and where to find an account's.
@@ -122,6 +126,8 @@ impl Market {
             in_play: false,
             epoch: 0,
             live: definition.runners.iter().map(|runner| runner.id).collect(),
+            removed: BTreeMap::new(),
+            traded: BTreeMap::new(),
             orders: vec![],
             fills: vec![],
             stakes: vec![],

@@ -252,6 +252,8 @@ impl Market {
         let (back, lay) = if self.orders[taker].side == Side::Back { (taker, maker) } else { (maker, taker) };
         let fill = Fill { runner, price, stake, back, lay };
         self.fills.push(fill);
+        let traded = self.traded.entry(runner).or_default();
+        *traded = (price, traded.1 + stake);
         self.count(&fill, 1);
         self.tidy(maker);
         Trade { runner, price, size: Minor(stake) }
