@@ -186,7 +186,9 @@ impl Cell {
             }
             Command::Open { market } => self.live(*market, |m| m.open().map(|()| Moves::default())),
             Command::Suspend { market } => self.live(*market, |m| m.suspend().map(|()| Moves::default())),
-            Command::TurnInPlay { market, .. } => self.live(*market, Market::turn_in_play),
+            Command::TurnInPlay { market, bet_delay_s } => {
+                self.live(*market, |market| market.turn_in_play(*bet_delay_s))
+            }
             Command::Execute { instruction, admission } => self.execute(instruction, admission),
             Command::Cancel { account, market, which, reduction, in_funding } => {
                 self.cancel(*account, *market, which, reduction.map(|amount| amount.0), *in_funding)
@@ -242,6 +244,7 @@ impl Cell {
             let right = amount.is_positive() && amount <= Minor::MAX_AMOUNT;
             if right { Ok(amount.0) } else { Err(Refusal::InvalidAmount) }
         };
+        let stamp = self.stamp;
         match command {
             Command::Deposit { account, amount, reference } => {
                 let sum = checked(*amount)?;
@@ -250,12 +253,14 @@ impl Cell {
                     return Err(Refusal::InvalidAmount);
                 }
                 wallet.credit(sum);
+                wallet.note(stamp, "deposit", sum, None, Some(reference));
                 Ok(receipt(*account, reference, *amount, wallet.available))
             }
             Command::Withdraw { account, amount, reference } => {
                 let sum = checked(*amount)?;
                 let wallet = self.wallet(*account)?;
                 wallet.take(sum)?;
+                wallet.note(stamp, "withdraw", sum, None, Some(reference));
                 Ok(receipt(*account, reference, *amount, wallet.available))
             }
             Command::SetCap { account, cap, reference } => {
@@ -406,25 +411,37 @@ impl Cell {
     pub(super) fn credit(&mut self, market: MarketId, account: AccountId, amount: i64, kind: CreditKind, left: i64) {
         let to = self.wallet_cell(account);
         if to == self.id {
-            self.credited(market, account, amount, left);
+            self.credited(market, account, amount, kind, left);
         } else {
             self.sent.push((to, Sent::Credit(market, account, Minor(amount), kind, Minor(left))));
         }
     }
 
-    pub(super) fn credited(&mut self, market: MarketId, account: AccountId, amount: i64, left: i64) {
+    pub(super) fn credited(&mut self, market: MarketId, account: AccountId, amount: i64, kind: CreditKind, left: i64) {
+        let stamp = self.stamp;
         if let Ok(wallet) = self.wallet(account) {
             wallet.credit(amount);
             wallet.moved(market, -left);
+            let kind = match kind {
+                CreditKind::Release => "release",
+                CreditKind::Return => "return",
+                CreditKind::Settlement => "settle",
+                CreditKind::Correction => "correct",
+            };
+            if amount > 0 {
+                wallet.note(stamp, kind, amount, Some(market), None);
+            }
         }
     }
 
     pub(super) fn charged(&mut self, market: MarketId, account: AccountId, amount: i64, kind: CollectKind) {
+        let stamp = self.stamp;
         if let Ok(wallet) = self.wallet(account) {
             wallet.collect(amount);
             if kind == CollectKind::NonRunner {
                 wallet.moved(market, amount);
             }
+            wallet.note(stamp, "collect", amount, Some(market), None);
         }
     }
 

@@ -72,12 +72,13 @@ impl Market {
         }
     }
 
-    pub fn turn_in_play(&mut self) -> Result<Moves, Refusal> {
+    pub fn turn_in_play(&mut self, bet_delay_s: u16) -> Result<Moves, Refusal> {
         match self.status {
             MarketStatus::Inactive => return Err(Refusal::MarketNotOpen),
             MarketStatus::Closed => return Err(Refusal::MarketClosed),
             MarketStatus::Open | MarketStatus::Suspended => {}
         }
+        self.definition.bet_delay_s = bet_delay_s;
         if self.in_play {
             return Ok(Moves::default());
         }
@@ -115,6 +116,7 @@ impl Market {
             }
         }
         self.live.retain(|live| *live != runner);
+        self.factors.insert(runner, factor);
         let (void, mut fills): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.fills).into_iter().partition(|fill| fill.runner == runner);
         for fill in void {
