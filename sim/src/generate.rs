@@ -1,9 +1,10 @@
 //! A plan from a seed: the only place where a run is random.
 //!
-//! - [`scenarios`]: what kind of day it is. `workload`: what clients and operators do. `faults`: what
-//!   goes wrong.
+//! - [`scenarios`]: what kind of day it is. `workload`: what clients and operators do, and `oddities`: what
+//!   they do seldom. `faults`: what goes wrong.
 
 mod faults;
+mod oddities;
 pub mod scenarios;
 mod workload;
 

@@ -216,7 +216,10 @@ impl Wallet {
         let first = self.statement.count - self.statement.lines.len() as u64 + 1;
         let newest = self.statement.lines.iter().enumerate().rev().map(|(n, line)| (first + n as u64, line));
         newest
-            .filter(|(number, _)| before.is_none_or(|before| *number < before))
+            .filter(|(number, _)| {
+                let overlap = u64::from(mistake!("statement.page_overlaps"));
+                before.is_none_or(|before| *number < before + overlap)
+            })
             .take(limit)
             .map(|(number, line)| StatementLine {
                 number,

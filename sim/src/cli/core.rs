@@ -7,7 +7,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{OK, code_of};
-use crate::core::episode;
+use crate::core::{Watch, episode, mistaken};
 
 /// Steps of an episode; each begins with an empty world, so that a failure is found again quickly.
 const EPISODE: u64 = 5_000;
@@ -20,6 +20,9 @@ pub struct CoreArgs {
     /// The first episode's seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// The known mistake that the code is to make (see `museum --list`).
+    #[arg(long)]
+    bug: Option<String>,
 }
 
 pub fn core(args: &CoreArgs) -> Result<u8> {
@@ -31,15 +34,23 @@ pub fn core(args: &CoreArgs) -> Result<u8> {
     let style = ProgressStyle::with_template("{bar:40} {pos} of {len} episodes, {eta} left")?;
     let line = ProgressBar::new(episodes).with_style(style);
     let (mut commands, mut entries) = (0, 0);
+    // For as long as the process lives, as the names in the code do.
+    let again = args.bug.as_ref().map(|bug| format!(" --bug {bug}")).unwrap_or_default();
+    let bug: Option<&'static str> = args.bug.clone().map(|bug| &*bug.leak());
     for seed in args.seed..args.seed + episodes {
-        match episode(seed, EPISODE.min(args.steps)) {
+        let steps = EPISODE.min(args.steps);
+        let done = match bug {
+            Some(bug) => mistaken(seed, steps, Watch::All, bug),
+            None => episode(seed, steps),
+        };
+        match done {
             Ok(episode) => {
                 commands += episode.commands;
                 entries += episode.entries;
             }
             Err(failure) => {
                 line.finish_and_clear();
-                println!("{failure}\nagain: sim core --seed {seed} --steps {EPISODE}");
+                println!("{failure}\nagain: sim core --seed {seed} --steps {EPISODE}{again}");
                 return Ok(code_of(Some(&failure.violation)));
             }
         }

@@ -22,9 +22,12 @@ use crate::{
 /// When accounts and markets are there, more or less, in milliseconds.
 const READY_MS: u64 = 1_500;
 
+/// A non-runner below this leaves the prices of a market with one winner alone.
+const SMALL_FACTOR: u32 = 2_500;
+
 /// A market of the plan, by the call that creates it.
 #[derive(Clone, Debug)]
-struct Market {
+pub(super) struct Market {
     id: u64,
     from_ms: u64,
     to_ms: u64,
@@ -32,21 +35,31 @@ struct Market {
     prices: Vec<usize>,
 }
 
-#[derive(Clone, Debug)]
-struct Bet {
-    account: AccountId,
-    market: u64,
-    reference: Reference,
-    call: u64,
+impl Market {
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn runners(&self) -> u64 {
+        self.prices.len() as u64
+    }
 }
 
-struct Maker<'a> {
-    profile: &'a Profile,
-    rng: &'a mut Rng,
-    steps: Vec<Step>,
+#[derive(Clone, Debug)]
+pub(super) struct Bet {
+    pub(super) account: AccountId,
+    pub(super) market: u64,
+    reference: Reference,
+    pub(super) call: u64,
+}
+
+pub(super) struct Maker<'a> {
+    pub(super) profile: &'a Profile,
+    pub(super) rng: &'a mut Rng,
+    pub(super) steps: Vec<Step>,
     calls: u64,
     markets: Vec<Market>,
-    bets: Vec<Bet>,
+    pub(super) bets: Vec<Bet>,
     /// Requests with a reference, to be repeated.
     repeatable: Vec<Request>,
 }
@@ -64,6 +77,7 @@ pub fn steps(profile: &Profile, rng: &mut Rng) -> Vec<Step> {
     maker.accounts();
     maker.lives();
     maker.traffic();
+    maker.oddities();
     maker.steps
 }
 
@@ -72,7 +86,7 @@ fn reference(text: &str) -> Reference {
 }
 
 impl Maker<'_> {
-    fn call(&mut self, at_ms: u64, operator: bool, request: Request) -> u64 {
+    pub(super) fn call(&mut self, at_ms: u64, operator: bool, request: Request) -> u64 {
         self.calls += 1;
         let id = self.calls;
         let client = self.rng.below(u64::from(self.profile.clients)) as u16;
@@ -84,11 +98,11 @@ impl Maker<'_> {
         id
     }
 
-    fn operator(&mut self, at_ms: u64, request: Request) -> u64 {
+    pub(super) fn operator(&mut self, at_ms: u64, request: Request) -> u64 {
         self.call(at_ms, true, request)
     }
 
-    fn fresh(&self, kind: char) -> Reference {
+    pub(super) fn fresh(&self, kind: char) -> Reference {
         reference(&format!("{kind}{}", self.calls + 1))
     }
 
@@ -177,7 +191,12 @@ impl Maker<'_> {
         }
         let removed = (runners > 2 && self.rng.percent(35)).then(|| RunnerId(1 + self.rng.below(runners)));
         if let Some(runner) = removed {
-            let factor = self.rng.below(60_000) as u32;
+            // Some are at the bound below which prices stay as they are, or below it.
+            let factor = match self.rng.below(60_000) as u32 {
+                drawn if drawn % 10 == 0 => SMALL_FACTOR,
+                drawn if drawn % 10 == 1 || (winners > 1 && drawn % 10 < 6) => drawn % SMALL_FACTOR,
+                drawn => drawn,
+            };
             let (at, reference) = (somewhen(self.rng), self.fresh('x'));
             self.operator(at, Request::RemoveRunner { market, runner, factor, reference });
         }
@@ -244,7 +263,7 @@ impl Maker<'_> {
         }
     }
 
-    fn account(&mut self) -> AccountId {
+    pub(super) fn account(&mut self) -> AccountId {
         if self.rng.percent(self.profile.hot_wallet) {
             return AccountId(1);
         }
@@ -252,7 +271,7 @@ impl Maker<'_> {
     }
 
     /// A market that is there at this time, or was a moment ago.
-    fn market(&mut self, at: u64) -> Option<Market> {
+    pub(super) fn market(&mut self, at: u64) -> Option<Market> {
         let there: Vec<&Market> =
             self.markets.iter().filter(|market| market.from_ms <= at && at <= market.to_ms + 300).collect();
         if there.is_empty() {

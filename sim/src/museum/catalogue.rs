@@ -174,7 +174,16 @@ pub const EXHIBITS: &[Exhibit] = &[
     Exhibit { name: "reference.content_not_compared", layer: "references", level: Core, oracle: "I4", also: &["Reference"], needs: &[Retries],
         what: "Another call under a used reference gets the first one's answer." },
 
+    Exhibit { name: "operator.content_not_compared", layer: "references", level: Cluster, oracle: "I4", also: &["Reference"], needs: &[],
+        what: "An operator who says something else under a used reference gets the first one's answer." },
+
     // -- wallets --
+    Exhibit { name: "statement.collection_not_noted", layer: "wallets", level: Core, oracle: "Reference", also: &[], needs: &[Resettlements],
+        what: "What is collected from a wallet is in no line of its statement." },
+    Exhibit { name: "statement.page_overlaps", layer: "wallets", level: Core, oracle: "Reference", also: &[], needs: &[],
+        what: "A page of a statement begins with the line that ended the one before." },
+    Exhibit { name: "discount.first_one_stays", layer: "wallets", level: Core, oracle: "Reference", also: &[], needs: &[Discounts],
+        what: "In a market that an account has entered, another discount never counts." },
     Exhibit { name: "wallet.pays_what_is_in_markets", layer: "wallets", level: Core, oracle: "I2", also: &["Reference"], needs: &[],
         what: "Money that stands in markets can be withdrawn." },
     Exhibit { name: "wallet.debt_not_paid_first", layer: "wallets", level: Core, oracle: "I2", also: &["Reference"], needs: &[Resettlements],
@@ -204,7 +213,18 @@ pub const EXHIBITS: &[Exhibit] = &[
     Exhibit { name: "audit.in_flight_forgotten", layer: "money", level: Core, oracle: "I1", also: &[], needs: &[Audits],
         what: "An audit leaves out the money that crosses its cut." },
 
+    Exhibit { name: "needed.margin_not_counted", layer: "money", level: Core, oracle: "Reference", also: &[], needs: &[],
+        what: "An order asks the wallet for its whole worst case, although margin is there." },
+    Exhibit { name: "credits.overtake_a_marker", layer: "money", level: Core, oracle: "I1", also: &[], needs: &[Audits],
+        what: "Money joins a message that was sent before an audit's marker." },
+
     // -- markets --
+    Exhibit { name: "admission.epochs_stop", layer: "markets", level: Core, oracle: "Reference", also: &[], needs: &[Suspensions],
+        what: "After its second suspension a market lets orders in as of before it, and refuses each of them." },
+    Exhibit { name: "order.of_another_account", layer: "markets", level: Cluster, oracle: "Reference", also: &["I8"], needs: &[],
+        what: "Anybody can cancel, move and change anybody's order." },
+    Exhibit { name: "order.small_stake_refused", layer: "markets", level: Cluster, oracle: "Reference", also: &[], needs: &[],
+        what: "A stake below the minimum that stands to pay enough is refused." },
     Exhibit { name: "order.late_one_let_in", layer: "markets", level: Core, oracle: "I6", also: &["Reference"], needs: &[Suspensions],
         what: "An order that needs no money and was taken in before a suspension is accepted after it." },
     Exhibit { name: "market.takes_orders_while_suspended", layer: "markets", level: Core, oracle: "I6", also: &["Reference"], needs: &[Suspensions],
@@ -232,6 +252,9 @@ pub const EXHIBITS: &[Exhibit] = &[
     Exhibit { name: "fill_or_kill.counts_own_orders", layer: "matching", level: Core, oracle: "Reference", also: &[], needs: &[FillOrKill],
         what: "The account's own orders count as an offer for its fill-or-kill." },
 
+    Exhibit { name: "runner.traded_at_takers_price", layer: "matching", level: Core, oracle: "Reference", also: &[], needs: &[],
+        what: "What was traded is shown at the price of the order that came." },
+
     // -- exposure --
     Exhibit { name: "exposure.unmatched_lay_forgotten", layer: "exposure", level: Core, oracle: "I2", also: &["Reference"], needs: &[],
         what: "An unmatched lay does not count in the worst case." },
@@ -255,6 +278,11 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "Unmatched lays on the other runners survive a non-runner." },
     Exhibit { name: "removal.layers_not_reduced", layer: "settlement", level: Core, oracle: "Reference", also: &["I2", "I5"], needs: &[Removals],
         what: "A non-runner takes from the backers' winnings and leaves the layers' liabilities." },
+
+    Exhibit { name: "result.too_many_winners", layer: "settlement", level: Cluster, oracle: "Reference", also: &["I1", "I2", "I5"], needs: &[Settlements],
+        what: "A result may name more winners than the market has places." },
+    Exhibit { name: "resettlement.after_final", layer: "settlement", level: Cluster, oracle: "Reference", also: &["I6"], needs: &[Resettlements],
+        what: "A result that was final can be corrected." },
 
     // -- actors, gateway, feeds --
     Exhibit { name: "market.answers_before_commit", layer: "actors", level: Cluster, oracle: "Linearizability", also: &["I6", "I8"], needs: &[Suspensions],

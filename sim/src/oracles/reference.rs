@@ -1,5 +1,6 @@
 //! The reference exchange: naive, and written from the text of the exchange rules. It takes in the
-//! committed entries and must agree with the cells on every verdict, fill, message and balance.
+//! committed entries and must agree with the cells on every verdict, fill, message, balance and line of a
+//! statement, on what an instruction is said to need, and on all that is shown of a market.
 //!
 //! It uses the exchange's words (commands, views, refusals) and none of its code for matching,
 //! exposure, settlement or money. After each entry it is compared where the entry touched something;
@@ -16,16 +17,22 @@ mod wallet;
 
 use std::collections::BTreeMap;
 
-use stakehold_actors::domain::{
-    command::{Effect, Funded, Message, OrderKey, Verdict},
-    types::{AccountId, MarketId, OrderId},
+use stakehold_actors::{
+    api::StatementLine,
+    domain::{
+        command::{Effect, Funded, Message, OrderKey, Verdict},
+        types::{AccountId, MarketId, Minor, OrderId},
+    },
 };
 use stakehold_raft::{
     CellId, Cells,
     replica::{CONGESTED_AT, Item, Outcome},
 };
 
-use self::cell::{Cell, Sent, Told};
+use self::{
+    cell::{Cell, Sent, Told},
+    wallet::STATEMENT_LINES,
+};
 use super::{Violation, ensure, facts::Facts};
 use crate::books::Books;
 
@@ -66,6 +73,7 @@ impl Exchange {
         for account in &facts.accounts {
             wallet(naive, real, *account)?;
             views::account(naive, real, *account)?;
+            noted(naive, real, *account)?;
         }
         for (market, account) in &facts.stakes {
             stake(naive, real, *market, *account)?;
@@ -82,6 +90,7 @@ impl Exchange {
         // And what should have changed, whether it did or not.
         for account in std::mem::take(&mut naive.wallets_touched) {
             wallet(naive, real, account)?;
+            noted(naive, real, account)?;
         }
         for id in std::mem::take(&mut naive.markets_touched) {
             let Some(touched) = naive.markets.get_mut(&id).map(|market| std::mem::take(&mut market.touched)) else {
@@ -93,7 +102,20 @@ impl Exchange {
                 stake(naive, real, id, other.account)?;
             }
         }
-        house(naive, real)
+        house(naive, real)?;
+        self.needed(books, facts)
+    }
+
+    /// What market actors are told that an instruction needs, of every instruction in the entry.
+    fn needed(&self, books: &Books, facts: &Facts<'_>) -> Result<(), Violation> {
+        for instruction in (0..facts.entry.items.len()).flat_map(|item| facts.instructions(item)).map(|(what, _)| what)
+        {
+            let cell = instruction.market().cell().map(CellId).filter(|cell| cell.0 < self.cells.count());
+            let Some((cell, naive)) = cell.and_then(|cell| Some((cell, self.naive.get(&cell)?))) else { continue };
+            let (is, must) = (books.cell(cell).needed(instruction), naive.needed(instruction));
+            ensure!(is == must, "Reference", "{instruction:?} is said to need {is:?}, and needs {must:?}");
+        }
+        Ok(())
     }
 
     /// All of a cell.
@@ -101,6 +123,7 @@ impl Exchange {
         let (real, Some(naive)) = (books.cell(id), self.naive.get(&id)) else { return Ok(()) };
         for account in naive.wallets.keys().copied().chain(real.accounts()) {
             wallet(naive, real, account)?;
+            statements(naive, real, account)?;
         }
         for id in naive.markets.keys().copied().chain(real.market_ids()) {
             market(naive, real, id)?;
@@ -111,13 +134,22 @@ impl Exchange {
             for id in market.orders.iter().map(|order| order.id) {
                 order(naive, real, market.id, id)?;
             }
-            let orders: usize = other.accounts().map(|account| other.orders_of(account).len()).sum();
-            ensure!(
-                orders == market.orders.len(),
-                "Reference",
-                "{id} has {orders} orders and must have {}",
-                market.orders.len()
-            );
+            let mut lists: BTreeMap<AccountId, Vec<OrderId>> = BTreeMap::new();
+            for order in &market.orders {
+                lists.entry(order.account).or_default().push(order.id);
+            }
+            for account in other.accounts() {
+                let is: Vec<OrderId> = other.orders_of(account).iter().map(|order| order.order).collect();
+                let must = lists.remove(&account).unwrap_or_default();
+                ensure!(is == must, "Reference", "the orders of {account} in {id} are {is:?} and must be {must:?}");
+            }
+            ensure!(lists.is_empty(), "Reference", "{id} must have orders of {:?}", lists.keys());
+            for runner in &market.definition.runners {
+                let is = other.traded(runner.id);
+                let must = market.traded.get(&runner.id).into_iter().flatten();
+                let must: Vec<(u32, Minor)> = must.map(|(price, stake)| (*price, Minor(*stake))).collect();
+                ensure!(is == must, "Reference", "{id} shows {is:?} traded on {} and must show {must:?}", runner.id);
+            }
             let sums = market.stakes.iter().flat_map(|stake| {
                 stake.positions.iter().map(move |(runner, position)| ((stake.account, *runner), *position))
             });
@@ -229,10 +261,55 @@ fn wallet(naive: &Cell, real: &Real, account: AccountId) -> Result<(), Violation
     Ok(())
 }
 
+/// Lines of a page of a statement.
+const LINES: usize = 4;
+
+/// What the entry has noted in the account's statement. What goes back at once for several instructions
+/// has no order of its own: that of the statement is taken over, if it adds up.
+fn noted(naive: &mut Cell, real: &Real, account: AccountId) -> Result<(), Violation> {
+    let (Some(must), Some(is)) = (naive.wallets.get_mut(&account), real.wallet(account)) else { return Ok(()) };
+    let new = must.take_new();
+    let told = is.statement(None, new);
+    must.take_order(&told);
+    lines(account, told, must.statement(None, new))
+}
+
+/// All that is kept of the account's statement, in one piece and in pages; and its name.
+fn statements(naive: &Cell, real: &Real, account: AccountId) -> Result<(), Violation> {
+    let (Some(must), Some(is)) = (naive.wallets.get(&account), real.wallet(account)) else { return Ok(()) };
+    ensure!(*is.name == *must.name, "Reference", "{account} is called {:?} and must be {:?}", is.name, must.name);
+    for (before, limit) in [(None, STATEMENT_LINES + 1), (Some(must.noted), LINES), (Some(must.noted / 2), LINES)] {
+        lines(account, is.statement(before, limit), must.statement(before, limit))?;
+    }
+    Ok(())
+}
+
+fn lines(account: AccountId, is: Vec<StatementLine>, must: Vec<StatementLine>) -> Result<(), Violation> {
+    let at = is.iter().zip(&must).position(|(is, must)| is != must).unwrap_or(is.len().min(must.len()));
+    ensure!(
+        is == must,
+        "Reference",
+        "the statement of {account} says {:?} where it must say {:?}",
+        is.get(at),
+        must.get(at)
+    );
+    Ok(())
+}
+
 fn stake(naive: &Cell, real: &Real, id: MarketId, account: AccountId) -> Result<(), Violation> {
     let must = naive.markets.get(&id).map(|market| (market.margin(account), market.held_of(account)));
     let is = real.market(id).map(|market| (market.margin(account).0, real.held(account, id).0));
     ensure!(is == must, "Reference", "{account} has (margin, held) {is:?} in {id} and must have {must:?}");
+    let must = naive
+        .markets
+        .get(&id)
+        .map(|market| (market.epoch, market.cancel_epochs.get(&account).copied().unwrap_or_default()));
+    let is = real.admission(account, id, 0).map(|admission| (admission.epoch, admission.cancel_epoch));
+    ensure!(
+        is == must,
+        "Reference",
+        "an order of {account} is let into {id} in (epoch, cancels) {is:?}; it is {must:?}"
+    );
     Ok(())
 }
 

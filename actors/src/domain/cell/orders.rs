@@ -134,6 +134,7 @@ impl Cell {
     fn grant_discount(&mut self, market: MarketId, account: AccountId, discount_bp: u32) {
         if let Some(slot) = self.markets.get_mut(&market)
             && slot.market.discount(account).is_some_and(|known| known != discount_bp)
+            && !(slot.market.discount(account) > Some(0) && mistake!("discount.first_one_stays"))
         {
             Arc::make_mut(&mut slot.market).set_discount(account, discount_bp);
         }

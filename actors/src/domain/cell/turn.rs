@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use stakehold_raft::{CellId, Out, machine::Stamp, reached};
+use stakehold_raft::{CellId, Out, machine::Stamp, mistake, reached};
 
 use super::Cell;
 use crate::{
@@ -93,9 +93,10 @@ impl Cell {
             let sent = turn.out.messages.iter_mut().rev().filter(|(cell, _)| *cell == to).map(|(_, sent)| sent);
             let gathered = sent
                 .map_while(|sent| match sent {
-                    Message::Credits { market, lines } => Some((*market, lines)),
-                    _ => None,
+                    Message::Credits { market, lines } => Some(Some((*market, lines))),
+                    _ => mistake!("credits.overtake_a_marker").then_some(None),
                 })
+                .flatten()
                 .take(MERGE_WITHIN)
                 .find(|(of, gathered)| of == market && gathered.len() + lines.len() <= MAX_LINES);
             if let Some((_, gathered)) = gathered {
@@ -184,7 +185,9 @@ impl Cell {
             if line.kind == CollectKind::NonRunner {
                 wallet.moved(market, line.amount);
             }
-            wallet.note(stamp, LineKind::Collect, line.amount, Some(market), None);
+            if !mistake!("statement.collection_not_noted") {
+                wallet.note(stamp, LineKind::Collect, line.amount, Some(market), None);
+            }
             split
         });
         let split = split.expect("a market collects only from a wallet that gave some");

@@ -1,5 +1,7 @@
 //! What can be read of a cell: copies, in the words of the API.
 
+use stakehold_raft::mistake;
+
 use super::Cell;
 use crate::{
     api::{AccountView, BookView, MarketSummary, MarketView, StatementLine},
@@ -90,7 +92,10 @@ impl Cell {
     /// What an order that comes now has seen. `None` when there is no such market.
     pub fn admission(&self, account: AccountId, market: MarketId, good_until: u64) -> Option<Admission> {
         let slot = self.markets.get(&market)?;
-        let (epoch, cancel_epoch) = (slot.market.epoch(), slot.funding.cancel_epoch(account));
+        let (mut epoch, cancel_epoch) = (slot.market.epoch(), slot.funding.cancel_epoch(account));
+        if mistake!("admission.epochs_stop") {
+            epoch = epoch.min(3);
+        }
         Some(Admission { epoch, cancel_epoch, good_until })
     }
 
@@ -120,7 +125,10 @@ impl Cell {
                 index: 0,
             }),
         };
-        let margin = slot.market.margin(instruction.account());
+        let mut margin = slot.market.margin(instruction.account());
+        if mistake!("needed.margin_not_counted") {
+            margin = Minor::ZERO;
+        }
         Needed::Funds(exposure.map_or(Minor::ZERO, |exposure| (exposure - margin).or_zero()))
     }
 

@@ -112,7 +112,7 @@ impl Market {
     pub(super) fn own_resting(&self, account: AccountId, id: OrderId) -> Result<OrderNo, Refusal> {
         let number = self.order_number(id).ok_or(Refusal::UnknownOrder)?;
         let order = self.order_ref(number);
-        if self.accounts[order.account as usize].id != account {
+        if self.accounts[order.account as usize].id != account && !mistake!("order.of_another_account") {
             return Err(Refusal::UnknownOrder);
         }
         if order.slot.is_none() { Err(Refusal::OrderDone) } else { Ok(number) }
@@ -124,7 +124,8 @@ impl Market {
         let d = &self.definition;
         size.is_positive()
             && size <= d.max_stake
-            && (size >= d.min_stake || size.0 * i64::from(tick.price()) >= SMALL_STAKE_PAYS)
+            && (size >= d.min_stake
+                || size.0 * i64::from(tick.price()) >= SMALL_STAKE_PAYS && !mistake!("order.small_stake_refused"))
     }
 
     /// Whether a new order at this price could have this size.

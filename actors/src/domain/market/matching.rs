@@ -71,8 +71,10 @@ impl Market {
             Side::Back => (maker.order, taker),
             Side::Lay => (taker, maker.order),
         };
-        let runner = &mut self.runners[usize::from(self.orders[taker.0 as usize].runner)];
-        runner.record(Fill { stake, back, lay, price }, tick);
+        let &Order { runner, tick: limit, .. } = self.order_ref(taker);
+        let runner = &mut self.runners[usize::from(runner)];
+        let shown = if mistake!("runner.traded_at_takers_price") { limit } else { tick };
+        runner.record(Fill { stake, back, lay, price }, shown);
         self.matched += stake;
         out.trades.push(Trade { runner: runner.id, price, size: stake });
     }

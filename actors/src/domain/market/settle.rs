@@ -85,7 +85,8 @@ impl Market {
     /// fit the runners.
     pub fn resettle(&mut self, result: MarketResult, out: &mut Changes) -> Result<(), Refusal> {
         self.begin(out);
-        if self.settlement.version == 0 || self.settling() || self.settlement.finalised {
+        let fixed = self.settlement.finalised && !mistake!("resettlement.after_final");
+        if self.settlement.version == 0 || self.settling() || fixed {
             return Err(Refusal::WrongState);
         }
         let shares = self.shares(&result)?;

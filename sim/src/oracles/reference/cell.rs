@@ -244,6 +244,7 @@ impl Cell {
             let right = amount.is_positive() && amount <= Minor::MAX_AMOUNT;
             if right { Ok(amount.0) } else { Err(Refusal::InvalidAmount) }
         };
+        let stamp = self.stamp;
         match command {
             Command::Deposit { account, amount, reference } => {
                 let sum = checked(*amount)?;
@@ -252,12 +253,14 @@ impl Cell {
                     return Err(Refusal::InvalidAmount);
                 }
                 wallet.credit(sum);
+                wallet.note(stamp, "deposit", sum, None, Some(reference));
                 Ok(receipt(*account, reference, *amount, wallet.available))
             }
             Command::Withdraw { account, amount, reference } => {
                 let sum = checked(*amount)?;
                 let wallet = self.wallet(*account)?;
                 wallet.take(sum)?;
+                wallet.note(stamp, "withdraw", sum, None, Some(reference));
                 Ok(receipt(*account, reference, *amount, wallet.available))
             }
             Command::SetCap { account, cap, reference } => {
@@ -408,25 +411,37 @@ impl Cell {
     pub(super) fn credit(&mut self, market: MarketId, account: AccountId, amount: i64, kind: CreditKind, left: i64) {
         let to = self.wallet_cell(account);
         if to == self.id {
-            self.credited(market, account, amount, left);
+            self.credited(market, account, amount, kind, left);
         } else {
             self.sent.push((to, Sent::Credit(market, account, Minor(amount), kind, Minor(left))));
         }
     }
 
-    pub(super) fn credited(&mut self, market: MarketId, account: AccountId, amount: i64, left: i64) {
+    pub(super) fn credited(&mut self, market: MarketId, account: AccountId, amount: i64, kind: CreditKind, left: i64) {
+        let stamp = self.stamp;
         if let Ok(wallet) = self.wallet(account) {
             wallet.credit(amount);
             wallet.moved(market, -left);
+            let kind = match kind {
+                CreditKind::Release => "release",
+                CreditKind::Return => "return",
+                CreditKind::Settlement => "settle",
+                CreditKind::Correction => "correct",
+            };
+            if amount > 0 {
+                wallet.note(stamp, kind, amount, Some(market), None);
+            }
         }
     }
 
     pub(super) fn charged(&mut self, market: MarketId, account: AccountId, amount: i64, kind: CollectKind) {
+        let stamp = self.stamp;
         if let Ok(wallet) = self.wallet(account) {
             wallet.collect(amount);
             if kind == CollectKind::NonRunner {
                 wallet.moved(market, amount);
             }
+            wallet.note(stamp, "collect", amount, Some(market), None);
         }
     }
 

@@ -116,7 +116,7 @@ impl Market {
             }
         }
         self.live.retain(|live| *live != runner);
-        self.removed.insert(runner, factor);
+        self.factors.insert(runner, factor);
         let (void, mut fills): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.fills).into_iter().partition(|fill| fill.runner == runner);
         for fill in void {

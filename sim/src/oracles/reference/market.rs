@@ -3,11 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stakehold_actors::domain::{
-    command::{Admission, Instruction, OrderKey},
-    types::{
-        AccountId, MarketDefinition, MarketId, MarketResult, MarketStatus, Minor, OrderId, OrderView, Persistence,
-        Reference, RunnerId, Side,
+use stakehold_actors::{
+    api::{MarketSummary, MarketView, RunnerView},
+    domain::{
+        command::{Admission, Instruction, OrderKey},
+        types::{
+            AccountId, MarketDefinition, MarketId, MarketResult, MarketStatus, Minor, OrderId, OrderView, Persistence,
+            Reference, RunnerId, Side,
+        },
     },
 };
 use stakehold_raft::machine::Stamp;
@@ -89,15 +92,16 @@ pub struct Market {
     pub in_play: bool,
     pub epoch: u64,
     pub live: Vec<RunnerId>,
-    /// With their reduction factors.
-    pub removed: BTreeMap<RunnerId, u32>,
-    /// The latest price of a runner, and the stake that was ever matched on it.
-    pub traded: BTreeMap<RunnerId, (u32, i64)>,
     pub orders: Vec<Order>,
     pub fills: Vec<Fill>,
     /// In the order in which they came, and where to find an account's.
     pub stakes: Vec<Stake>,
     pub stake_of: BTreeMap<AccountId, usize>,
+    /// What was ever traded on a runner at which price, and at which price the last time.
+    pub traded: BTreeMap<RunnerId, BTreeMap<u32, i64>>,
+    pub last: BTreeMap<RunnerId, u32>,
+    /// Of the runners that were removed.
+    pub factors: BTreeMap<RunnerId, u32>,
     /// Unmatched orders by runner, oldest first.
     pub open: BTreeMap<RunnerId, Vec<usize>>,
     /// Orders that changed in this entry, by their places.
@@ -126,12 +130,13 @@ impl Market {
             in_play: false,
             epoch: 0,
             live: definition.runners.iter().map(|runner| runner.id).collect(),
-            removed: BTreeMap::new(),
-            traded: BTreeMap::new(),
             orders: vec![],
             fills: vec![],
             stakes: vec![],
             stake_of: BTreeMap::new(),
+            traded: BTreeMap::new(),
+            last: BTreeMap::new(),
+            factors: BTreeMap::new(),
             open: BTreeMap::new(),
             touched: vec![],
             volume: 0,
@@ -177,6 +182,40 @@ impl Market {
 
     pub fn place_of(&self, id: OrderId) -> Option<usize> {
         self.orders.binary_search_by_key(&id, |order| order.id).ok()
+    }
+
+    /// What anybody may know of the market.
+    pub fn shown(&self) -> MarketView {
+        let d = &self.definition;
+        let matched = |runner: &RunnerId| Minor(self.traded.get(runner).map_or(0, |at| at.values().sum()));
+        MarketView {
+            summary: MarketSummary {
+                market: self.id,
+                event: d.event,
+                event_name: d.event_name.clone(),
+                name: d.name.clone(),
+                market_type: d.market_type.clone(),
+                status: self.status,
+                in_play: self.in_play,
+                matched: self.traded.keys().map(matched).sum(),
+            },
+            definition: d.clone(),
+            runners: d
+                .runners
+                .iter()
+                .map(|defined| RunnerView {
+                    runner: defined.id,
+                    name: defined.name.clone(),
+                    removed: self.factors.get(&defined.id).copied(),
+                    last_price: self.last.get(&defined.id).copied(),
+                    matched: matched(&defined.id),
+                })
+                .collect(),
+            epoch: self.epoch,
+            settlement: self.version,
+            result: self.result.clone(),
+            finalised: self.finalised,
+        }
     }
 
     pub fn view(&self, order: &Order) -> OrderView {

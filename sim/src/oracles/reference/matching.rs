@@ -139,16 +139,36 @@ impl Market {
         if self.orders[at].remaining() == 0 { Err(Refusal::OrderDone) } else { Ok(at) }
     }
 
+    /// What the account must have put up once this order rests.
+    pub fn after_placing(&self, order: &OrderRequest) -> Result<i64, Refusal> {
+        self.check(order)?;
+        let cost = cost(order.side, order.size.0, order.price);
+        Ok(self.exposure_with(order.account, Some((order.runner, order.side, cost)), None))
+    }
+
+    /// The place of the order that is replaced, and what the account must have put up then.
+    pub fn after_replacing(&self, replacement: &Replacement) -> Result<(usize, i64), Refusal> {
+        self.takes_orders()?;
+        let at = self.own_open(replacement.account, replacement.order)?;
+        let old = &self.orders[at];
+        if !on_ladder(replacement.price) {
+            return Err(Refusal::InvalidOdds);
+        }
+        if liability(old.remaining(), replacement.price) == 0 {
+            return Err(Refusal::InvalidProfitRatio);
+        }
+        let cost = cost(old.side, old.remaining(), replacement.price);
+        Ok((at, self.exposure_with(old.account, Some((old.runner, old.side, cost)), Some(at))))
+    }
+
     // -- what happens to orders --
 
     /// The order as it is right after its own matching. `trades`: those it made.
     pub fn place(&mut self, order: &OrderRequest, with: With, trades: &mut Vec<Trade>) -> Result<OrderView, No> {
-        self.check(order).map_err(No::Refused)?;
+        let after = self.after_placing(order).map_err(No::Refused)?;
         if self.volume + order.size.0 > VOLUME_MAX {
             return Err(No::Refused(Refusal::MarketCap));
         }
-        let cost = cost(order.side, order.size.0, order.price);
-        let after = self.exposure_with(order.account, Some((order.runner, order.side, cost)), None);
         self.check_money(order.account, after, with)?;
         let wanted = Wanted {
             account: order.account,
@@ -168,17 +188,8 @@ impl Market {
     }
 
     pub fn replace(&mut self, replacement: &Replacement, with: With, trades: &mut Vec<Trade>) -> Result<OrderView, No> {
-        self.takes_orders().map_err(No::Refused)?;
-        let at = self.own_open(replacement.account, replacement.order).map_err(No::Refused)?;
+        let (at, after) = self.after_replacing(replacement).map_err(No::Refused)?;
         let old = self.orders[at].clone();
-        if !on_ladder(replacement.price) {
-            return Err(No::Refused(Refusal::InvalidOdds));
-        }
-        if liability(old.remaining(), replacement.price) == 0 {
-            return Err(No::Refused(Refusal::InvalidProfitRatio));
-        }
-        let cost = cost(old.side, old.remaining(), replacement.price);
-        let after = self.exposure_with(old.account, Some((old.runner, old.side, cost)), Some(at));
         self.check_money(old.account, after, with)?;
         self.cancel(at, i64::MAX);
         let wanted = Wanted {
@@ -252,8 +263,8 @@ impl Market {
         let (back, lay) = if self.orders[taker].side == Side::Back { (taker, maker) } else { (maker, taker) };
         let fill = Fill { runner, price, stake, back, lay };
         self.fills.push(fill);
-        let traded = self.traded.entry(runner).or_default();
-        *traded = (price, traded.1 + stake);
+        *self.traded.entry(runner).or_default().entry(price).or_default() += stake;
+        self.last.insert(runner, price);
         self.count(&fill, 1);
         self.tidy(maker);
         Trade { runner, price, size: Minor(stake) }

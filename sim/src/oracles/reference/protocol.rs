@@ -4,6 +4,7 @@
 use stakehold_actors::{
     api::WhichOrder,
     domain::{
+        cell::views::Needed,
         command::{Admission, CollectKind, CreditKind, Fund, Funded, Instruction, Message, OrderKey, Verdict},
         types::{AccountId, MarketId, MarketStatus, Minor, OrderId, OrderView, Refusal},
     },
@@ -29,7 +30,7 @@ impl Cell {
             Message::Funded(funded) => self.arrive(funded),
             Message::Credits { market, lines } => {
                 for line in lines {
-                    self.credited(*market, line.account, line.amount.0, line.left_market.0);
+                    self.credited(*market, line.account, line.amount.0, line.kind, line.left_market.0);
                 }
             }
             Message::Collect { market, lines } => {
@@ -67,7 +68,12 @@ impl Cell {
         let taken = if self.stamp > admission.good_until {
             Err(Refusal::Expired)
         } else {
-            self.wallet(account).and_then(|wallet| wallet.take_for(market, amount.0))
+            let stamp = self.stamp;
+            self.wallet(account).and_then(|wallet| {
+                wallet.take_for(market, amount.0)?;
+                wallet.note(stamp, "fund", amount.0, Some(market), None);
+                Ok(())
+            })
         };
         let funded = Funded {
             instruction: instruction.clone(),
@@ -96,6 +102,27 @@ impl Cell {
 
     pub(super) fn held(&self, instruction: &Instruction) -> Option<&Held> {
         self.markets.get(&instruction.market())?.held.get(&instruction.key())
+    }
+
+    /// What an instruction needs next, as things stand.
+    pub fn needed(&self, instruction: &Instruction) -> Needed {
+        let key = instruction.key();
+        if let Some((first, outcome)) = self.verdicts.get(&key) {
+            let same = first.as_ref().is_none_or(|first| first == instruction);
+            return Needed::Verdict(if same { outcome.clone() } else { Err(Refusal::ReferenceReused) });
+        }
+        let Some(market) = self.markets.get(&key.market) else { return Needed::Funds(Minor::ZERO) };
+        if let Some(held) = market.held.get(&key) {
+            return match held.instruction == *instruction {
+                true => Needed::More { short: Minor(held.short), attempt: held.attempt },
+                false => Needed::Verdict(Err(Refusal::ReferenceReused)),
+            };
+        }
+        let after = match instruction {
+            Instruction::Place(order) => market.after_placing(order),
+            Instruction::Replace(replacement) => market.after_replacing(replacement).map(|(_, after)| after),
+        };
+        Needed::Funds(Minor(after.map_or(0, |after| (after - market.margin(key.account)).max(0))))
     }
 
     pub(super) fn execute(&mut self, instruction: &Instruction, admission: &Admission) -> Result<Verdict, Refusal> {

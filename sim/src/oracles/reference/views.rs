@@ -2,8 +2,8 @@
 //! and sizes that are on offer are the book's oracle's ([`super::super::i5_book`]).
 
 use stakehold_actors::{
-    api::{AccountView, MarketSummary, MarketView, RunnerView},
-    domain::types::{AccountId, MarketId, Minor, OrderView, RunnerId},
+    api::AccountView,
+    domain::types::{AccountId, MarketId, Minor, OrderView},
 };
 
 use super::{Real, Violation, cell::Cell, ensure, market::Market, wallet::Wallet};
@@ -67,41 +67,6 @@ impl Wallet {
             discount_bp: self.discount,
             markets: self.markets.keys().copied().collect(),
             heartbeat_ms: self.heartbeat.map_or(0, |(timeout_ms, _)| timeout_ms),
-        }
-    }
-}
-
-impl Market {
-    fn matched(&self, runner: RunnerId) -> Minor {
-        Minor(self.traded.get(&runner).map_or(0, |(_, stake)| *stake))
-    }
-
-    fn shown(&self) -> MarketView {
-        let defined = &self.definition;
-        let runners = defined.runners.iter().map(|runner| RunnerView {
-            runner: runner.id,
-            name: runner.name.clone(),
-            removed: self.removed.get(&runner.id).copied(),
-            last_price: self.traded.get(&runner.id).map(|(price, _)| *price),
-            matched: self.matched(runner.id),
-        });
-        MarketView {
-            summary: MarketSummary {
-                market: self.id,
-                event: defined.event,
-                event_name: defined.event_name.clone(),
-                name: defined.name.clone(),
-                market_type: defined.market_type.clone(),
-                status: self.status,
-                in_play: self.in_play,
-                matched: defined.runners.iter().map(|runner| self.matched(runner.id)).sum(),
-            },
-            definition: defined.clone(),
-            runners: runners.collect(),
-            epoch: self.epoch,
-            settlement: self.version,
-            result: self.result.clone(),
-            finalised: self.finalised,
         }
     }
 }

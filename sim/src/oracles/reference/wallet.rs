@@ -1,13 +1,19 @@
 //! Wallets, naively (exchange rules, section 5): what is available, what is owed, what is in which
 //! market.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use stakehold_actors::domain::types::{MarketId, Refusal};
+use stakehold_actors::{
+    api::StatementLine,
+    domain::types::{MarketId, Minor, Reference, Refusal},
+};
 use stakehold_raft::machine::Stamp;
 
 /// The most that a deposit may leave in a wallet.
 pub const MAX_BALANCE: i64 = 1_000_000_000_000_000;
+
+/// Lines of a statement that an exchange must still show.
+pub const STATEMENT_LINES: usize = 50;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wallet {
@@ -20,6 +26,31 @@ pub struct Wallet {
     pub heartbeat: Option<(u64, Stamp)>,
     /// Markets that were entered and not left, and how much of the account's money is there.
     pub markets: BTreeMap<MarketId, i64>,
+    /// The last lines of the statement, oldest first, and how many there ever were.
+    pub lines: VecDeque<StatementLine>,
+    pub noted: u64,
+    /// How many of them were compared.
+    pub compared: u64,
+}
+
+/// What a line says beside the balance.
+fn moved(line: &StatementLine) -> (u64, &str, Minor, Option<MarketId>, Option<&Reference>) {
+    (line.at, &line.kind, line.amount, line.market, line.reference.as_ref())
+}
+
+/// What a line says the wallet was worth before it, and is after it.
+fn worth(line: &StatementLine) -> (i64, i64) {
+    let after = line.available.0 - line.owed.0;
+    match &*line.kind {
+        "withdraw" | "fund" | "collect" => (after + line.amount.0, after),
+        _ => (after - line.amount.0, after),
+    }
+}
+
+/// Whether these lines, newest first, follow each other.
+fn adds_up(lines: &[StatementLine]) -> bool {
+    let sound = |line: &StatementLine| line.available.0 == 0 || line.owed.0 == 0;
+    lines.iter().all(sound) && lines.windows(2).all(|pair| worth(&pair[0]).0 == worth(&pair[1]).1)
 }
 
 impl Wallet {
@@ -43,6 +74,52 @@ impl Wallet {
         }
         self.available -= amount;
         Ok(())
+    }
+
+    /// A line of the statement: what has just moved, and what that left.
+    pub fn note(&mut self, at: Stamp, kind: &str, amount: i64, market: Option<MarketId>, by: Option<&Reference>) {
+        self.noted += 1;
+        self.lines.push_back(StatementLine {
+            number: self.noted,
+            at,
+            kind: kind.into(),
+            amount: Minor(amount),
+            available: Minor(self.available),
+            owed: Minor(self.owed),
+            market,
+            reference: by.cloned(),
+        });
+        if self.lines.len() > STATEMENT_LINES {
+            self.lines.pop_front();
+        }
+    }
+
+    /// The newest lines first, those numbered below `before` (all, if none), at most `limit`.
+    pub fn statement(&self, before: Option<u64>, limit: usize) -> Vec<StatementLine> {
+        let newest = self.lines.iter().rev().filter(|line| before.is_none_or(|before| line.number < before));
+        newest.take(limit).cloned().collect()
+    }
+
+    /// How many lines there are that were not compared, of those that are kept; they are now.
+    pub fn take_new(&mut self) -> usize {
+        let new = self.noted - std::mem::replace(&mut self.compared, self.noted);
+        self.lines.len().min(new as usize)
+    }
+
+    /// Puts the newest lines into the order in which `told` has them (newest first), if they are the same.
+    pub fn take_order(&mut self, told: &[StatementLine]) {
+        let first = self.lines.len() - told.len().min(self.lines.len());
+        let mut mine: Vec<StatementLine> = self.lines.range(first..).cloned().collect();
+        let same = |told: &StatementLine| {
+            let at = mine.iter().position(|line| moved(line) == moved(told));
+            at.map(|at| mine.swap_remove(at)).is_some()
+        };
+        let ends = |lines: Option<&StatementLine>| lines.map(|line| (line.number, line.available, line.owed));
+        let numbered = told.windows(2).all(|pair| pair[0].number == pair[1].number + 1);
+        if ends(told.first()) == ends(self.lines.back()) && numbered && adds_up(told) && told.iter().all(same) {
+            self.lines.truncate(first);
+            self.lines.extend(told.iter().rev().cloned());
+        }
     }
 
     pub fn moved(&mut self, market: MarketId, amount: i64) {
