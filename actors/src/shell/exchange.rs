@@ -311,8 +311,8 @@ impl Exchange {
             self.market_command(desk, market, command)
         }))
         .await;
-        for verdict in verdicts {
-            reports.push(match verdict? {
+        for verdict in all_or_unknown(verdicts)? {
+            reports.push(match verdict {
                 Verdict::Cancelled { order, cancelled, released } => {
                     money += released;
                     CancelReport { order, outcome: Ok(cancelled) }
@@ -346,6 +346,15 @@ fn refused(refusal: Refusal) -> Failure {
     Failure::Api(ApiError::Refused(refusal))
 }
 
+/// The verdicts on what one call asks for, or why there are none. That nothing has happened, and all may be
+/// asked again, is said only where it is so of each: with a part of it done, or perhaps done, the
+/// outcome is open.
+fn all_or_unknown(verdicts: Vec<Result<Verdict, Failure>>) -> Result<Vec<Verdict>, Failure> {
+    let open = Failure::Api(ApiError::Unknown);
+    let done = verdicts.iter().any(|verdict| verdict.is_ok() || verdict.as_ref().is_err_and(|why| *why == open));
+    verdicts.into_iter().map(|verdict| verdict.map_err(|why| if done { open.clone() } else { why })).collect()
+}
+
 /// The answer that says no more than the verdict.
 fn plain(verdict: Verdict) -> Result<Response, Failure> {
     match verdict {
@@ -370,4 +379,25 @@ fn plain_or_view(verdict: Verdict, desk: &Desk, market: Option<MarketId>) -> Res
     desk.read(|cell| cell.market_view(market))
         .map(|view| Response::Market(Box::new(view)))
         .ok_or(refused(Refusal::UnknownMarket))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_of_which_a_part_is_done_is_not_one_of_which_nothing_has_happened() {
+        let (nowhere, busy) = (Failure::NotLeader(None), Failure::Api(ApiError::Busy { retry_after_ms: 20 }));
+        let unknown = Failure::Api(ApiError::Unknown);
+        let done = || Ok(Verdict::Done);
+        assert_eq!(all_or_unknown(vec![done(), done()]), Ok(vec![Verdict::Done, Verdict::Done]));
+        for (verdicts, why) in [
+            (vec![done(), Err(busy.clone())], &unknown),
+            (vec![Err(nowhere.clone()), done()], &unknown),
+            (vec![Err(nowhere.clone()), Err(unknown.clone())], &unknown),
+            (vec![Err(nowhere.clone()), Err(busy)], &nowhere),
+        ] {
+            assert_eq!(all_or_unknown(verdicts).as_ref(), Err(why));
+        }
+    }
 }
