@@ -3,9 +3,11 @@
 //! - [`run`]: the driver, window by window. Start here.
 //! - [`node`]: a node's disk and its lives. `seam`: the world it sees. [`wires`]: what is between nodes.
 //! - `told`: what an entry is, as the trace says it.
-//! - [`clients`]: who asks. [`watch`]: who looks, and `verdicts`, `reads`, `history`, `feeds`, `terms`: what answers
-//!   are held against. [`coverage`]: what was tried.
+//! - [`clients`]: who asks. [`watch`]: who looks, and `asked`: what commands are held
+//!   against. `answers`, `verdicts`, `reads`, `history`, `feeds`, `terms`: what answers are. [`coverage`]: what was tried.
 
+mod answers;
+mod asked;
 pub mod clients;
 pub mod coverage;
 mod feeds;

@@ -30,7 +30,7 @@ use crate::books::{Books, Entry};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{oracle}: {message}")]
 pub struct Violation {
-    /// The oracle that saw it: `I1` to `I9`, `L1`, `Raft`, `Reference`, `Crash`.
+    /// The oracle that saw it: `I1` to `I9`, `L1`, `Raft`, `Reference`, `Gateway`, `Crash`.
     pub oracle: &'static str,
     pub message: String,
 }

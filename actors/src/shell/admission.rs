@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use stakehold_raft::{reached, seldom};
+use stakehold_raft::{mistake, reached, seldom};
 
 use crate::api::ApiError;
 
@@ -69,7 +69,7 @@ impl Admission {
             Urgency::Funding => self.most * 3 / 4,
             Urgency::Other => self.most,
         };
-        let admitted = self.under_way.fetch_add(1, Ordering::Relaxed) < room;
+        let admitted = self.under_way.fetch_add(1, Ordering::Relaxed) < room || mistake!("admission.no_limit");
         if admitted && !seldom!("busy.at_once") {
             Ok(Permit(self.under_way.clone()))
         } else {

@@ -107,6 +107,11 @@ impl Exchange {
             .collect()
     }
 
+    /// Calls that have room, by the cell they are for.
+    pub fn under_way(&self) -> impl Iterator<Item = (CellId, usize)> + '_ {
+        self.desks.values().map(|desk| (desk.id, desk.admission.under_way()))
+    }
+
     /// Calls and awake actors on this node's desks, and what the log has done.
     pub fn load(&self) -> Load {
         let log = self.host.status().log;

@@ -97,7 +97,8 @@ impl Run {
             let delay_ms = cell.market(key.market).map_or(0, |market| market.bet_delay_ms());
             // An unknown market refuses the order whatever it carries.
             let unseen = Admission { epoch: 0, cancel_epoch: 0, good_until };
-            (cell.admission(key.account, key.market, good_until + delay_ms).unwrap_or(unseen), delay_ms)
+            let until = if mistake!("order.deadline_not_prolonged") { good_until } else { good_until + delay_ms };
+            (cell.admission(key.account, key.market, until).unwrap_or(unseen), delay_ms)
         });
         Self { request_id, instruction, key, admission, delay: Duration::from_millis(delay_ms), line }
     }
@@ -119,6 +120,11 @@ impl Run {
             // Nothing is promised meanwhile: no money moves before the delay is over.
             tokio::time::sleep(self.delay).await;
             reached!("order.bet_delay_served");
+            if mistake!("order.admitted_after_its_delay") {
+                let OrderKey { account, market, .. } = self.key;
+                let now = desk.read(|cell| cell.admission(account, market, self.admission.good_until));
+                self.admission = now.unwrap_or(self.admission);
+            }
         }
         self.line.until_sent().await;
         let mut needed = desk.read(|cell| cell.needed(&self.instruction));

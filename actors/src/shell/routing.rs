@@ -197,7 +197,9 @@ impl Exchange {
 /// Whether asking again cannot do more than asking once.
 fn repeatable(request: &Request) -> bool {
     match request {
-        Request::Cancel { orders, .. } => orders.iter().all(|order| order.reduction.is_none()),
+        Request::Cancel { orders, .. } => {
+            orders.iter().all(|order| order.reduction.is_none()) || mistake!("gateway.reduces_again")
+        }
         // Somebody may have said otherwise in between: a market that was suspended since would be opened
         // again by a call that was made before.
         Request::OpenMarket { .. }

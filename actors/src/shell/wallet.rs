@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use stakehold_raft::mistake;
 use tokio::sync::oneshot;
 
 use super::{
@@ -41,7 +42,12 @@ impl Actor for WalletActor {
         let desk = desk.clone();
         tokio::spawn(async move {
             // The caller may have gone; the verdict stands all the same.
-            let _ = reply.send(desk.propose(command).await);
+            if matches!(command, Command::Heartbeat { .. }) && mistake!("heartbeat.answered_before_commit") {
+                let _ = reply.send(Ok(Verdict::Done));
+                let _ = desk.propose(command).await;
+            } else {
+                let _ = reply.send(desk.propose(command).await);
+            }
             busy.end(desk.world.clock.now_ms());
             drop(permit);
         });

@@ -14,6 +14,7 @@ use stakehold_raft::{CellId, NodeId};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
+    answers, asked,
     history::{Asked, History},
     node::Answer,
     watch::Watch,
@@ -26,6 +27,10 @@ use crate::{
 
 /// Numbers of markets and orders in a plan are below this: they are those of calls.
 pub const SYMBOLS: u64 = 10_000_000;
+/// Of a hundred calls, those that somebody makes as well who may not.
+const INTRUDERS: u64 = 8;
+/// Marks the attempts of those.
+const INTRUDER: u64 = 1 << 62;
 /// Until a call whose market is not there yet looks again.
 const WAIT_US: u64 = 100_000;
 
@@ -39,10 +44,19 @@ pub struct Ask {
     pub patience_ms: u64,
 }
 
+impl Ask {
+    /// Whoever asks has no right to.
+    pub fn intrudes(&self) -> bool {
+        self.attempt & INTRUDER != 0
+    }
+}
+
 #[derive(Debug)]
 enum Todo {
     /// The call's next attempt leaves the client.
     Try(u64),
+    /// The same call on a token that does not do for it reaches the node that is asked first.
+    Intrude(u64),
     /// It reaches the node.
     Arrive(u64),
     /// An answer reaches the client.
@@ -180,6 +194,7 @@ impl Clients {
         while let Some(entry) = self.todo.first_entry().filter(|entry| entry.key().0 <= now) {
             match entry.remove() {
                 Todo::Try(id) => self.attempt(now, id, watch),
+                Todo::Intrude(id) => asks.extend(self.intrude(id)),
                 Todo::Arrive(attempt) => asks.extend(self.arrive(attempt)),
                 Todo::Answer(attempt, answer) => self.hear(now, attempt, *answer, watch),
                 Todo::GiveUp(attempt) => self.give_up(now, attempt),
@@ -205,6 +220,7 @@ impl Clients {
             self.open += 1;
             self.counts.calls += 1;
             watch.reads(|reads, books| reads.begin(id, request, books));
+            watch.answers(|answers, _| answers.begin(id, request));
             call.said = watch.verdicts(|verdicts| verdicts.said(request));
             call.not_before = now;
             if let Request::Place { account, market, reference, .. } = request
@@ -220,6 +236,7 @@ impl Clients {
                     .unwrap_or(0);
             }
         }
+        let intrudes = call.attempts == 0 && rng::of(self.choices, &[0x57A6, id]) % 100 < INTRUDERS;
         call.attempts += 1;
         self.counts.attempts += 1;
         let attempt = self.counts.attempts;
@@ -230,15 +247,26 @@ impl Clients {
         let asked = self.history.asked(call.planned.client, now, request);
         self.attempts.insert(attempt, Attempt { call: id, node, asked });
         let latency = self.latency(attempt, 0);
+        if intrudes {
+            self.later(now + latency, Todo::Intrude(id));
+        }
         self.later(now + latency, Todo::Arrive(attempt));
         self.later(now + patience, Todo::GiveUp(attempt));
+    }
+
+    fn intrude(&self, id: u64) -> Option<Ask> {
+        let call = &self.calls[&id];
+        let request = call.request.clone()?;
+        let principal = asked::stranger(&request)?;
+        let (attempt, node) = (INTRUDER | id, NodeId(call.planned.node));
+        Some(Ask { attempt, node, principal, request, patience_ms: call.planned.patience_ms })
     }
 
     fn arrive(&mut self, attempt: u64) -> Option<Ask> {
         let Attempt { call, node, .. } = *self.attempts.get(&attempt)?;
         let call = &self.calls[&call];
         let request = call.request.clone()?;
-        let principal = match account_of(&request) {
+        let principal = match asked::owner(&request) {
             Some(account) if !call.planned.operator => Principal::Account(account),
             _ => Principal::Operator,
         };
@@ -246,7 +274,16 @@ impl Clients {
     }
 
     /// A node has answered: the client hears of it a little later.
-    pub fn answered(&mut self, answer: Answer) {
+    pub fn answered(&mut self, answer: Answer, watch: &Watch) {
+        if answer.attempt & INTRUDER != 0 {
+            if answer.outcome != Err(ApiError::Forbidden) {
+                let asked = self.calls.get(&(answer.attempt & !INTRUDER)).map(|call| &call.planned.request);
+                let message =
+                    format!("{asked:?} on the token of another account was answered with {:?}", answer.outcome);
+                watch.violated(Violation::new("Gateway", message));
+            }
+            return;
+        }
         let latency = self.latency(answer.attempt, 1);
         self.later(answer.at + latency, Todo::Answer(answer.attempt, Box::new(answer.outcome)));
     }
@@ -293,6 +330,12 @@ impl Clients {
             Err(ApiError::Unavailable | ApiError::Unknown) => Some(20),
             _ => None,
         };
+        let request = call.request.as_ref().expect("it was asked");
+        if let Err(error @ (ApiError::Busy { .. } | ApiError::DiskFull { .. })) = &answer
+            && let Err(violation) = watch.asked(|asked| asked.not_done(request, error))
+        {
+            watch.violated(violation);
+        }
         if let Some(wait) = again {
             if call.attempt == attempt {
                 self.again(now, id, wait);
@@ -302,7 +345,9 @@ impl Clients {
         call.done = true;
         self.open -= 1;
         self.counts.answered += 1;
-        let request = call.request.as_ref().expect("it was asked");
+        if let Err(error @ (ApiError::Forbidden | ApiError::Invalid(_))) = &answer {
+            watch.violated(Violation::new("Gateway", format!("{request:?} was answered with {error:?}")));
+        }
         let accepted = |response: &Response| match response {
             Response::Placed { reports, .. } => reports.iter().any(|report| report.outcome.is_ok()),
             _ => false,
@@ -313,6 +358,12 @@ impl Clients {
             watch.violated(Violation::new("I6", message));
         }
         if let Err(violation) = watch.verdicts(|verdicts| verdicts.check(request, call.said, &answer)) {
+            watch.violated(violation);
+        }
+        if let Err(violation) = answers::of_orders(request, &answer) {
+            watch.violated(violation);
+        }
+        if let Err(violation) = watch.answers(|answers, books| answers.end(id, &answer, books)) {
             watch.violated(violation);
         }
         if let Err(violation) = watch.reads(|reads, _| reads.end(id, &answer)) {
@@ -336,22 +387,6 @@ impl Clients {
             }
             _ => {}
         }
-    }
-}
-
-fn account_of(request: &Request) -> Option<AccountId> {
-    match request {
-        Request::GetAccount { account }
-        | Request::Withdraw { account, .. }
-        | Request::Statement { account, .. }
-        | Request::Heartbeat { account, .. }
-        | Request::Place { account, .. }
-        | Request::Cancel { account, .. }
-        | Request::CancelAll { account, .. }
-        | Request::Replace { account, .. }
-        | Request::SetPersistence { account, .. }
-        | Request::ListOrders { account, .. } => Some(*account),
-        _ => None,
     }
 }
 

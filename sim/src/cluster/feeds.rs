@@ -49,7 +49,13 @@ impl Feeds {
     /// # Errors
     /// The first who has not.
     pub fn at_rest(&self, books: &Books) -> Result<(), Violation> {
-        self.0.keys().try_for_each(|(node, market)| self.compare(*node, *market, books, true))
+        for ((node, market), book) in &self.0 {
+            if book.is_none() {
+                return Err(Violation::new("Feed", format!("{node} has told a follower of {market} nothing")));
+            }
+            self.compare(*node, *market, books, true)?;
+        }
+        Ok(())
     }
 
     fn compare(&self, node: NodeId, market: MarketId, books: &Books, now: bool) -> Result<(), Violation> {

@@ -287,12 +287,11 @@ impl Life {
 
     /// A client's call arrives; the answer is among those that are taken later. False if the node does
     /// not answer yet.
-    pub fn call(&self, attempt: u64, principal: Principal, request: Request, patience_ms: u64) -> bool {
+    pub fn call(&self, attempt: u64, principal: Principal, request: Request, good_until: u64) -> bool {
         let (Some((kernel, _)), Some(runtime)) = (&self.kernel, &self.runtime) else { return false };
         let (exchange, left, clock) = (kernel.exchange.clone(), self.left.clone(), self.clock.clone());
         let _inside = runtime.enter();
         runtime.spawn(async move {
-            let good_until = clock.now_ms() + patience_ms;
             let outcome = exchange.call(Call { principal, request_id: attempt, good_until, request }).await;
             lock(&left.answers).push(Answer { attempt, at: clock.now_us(), outcome });
         });

@@ -40,6 +40,8 @@ use crate::{
     trace::{Event, Trace},
 };
 
+/// Of the operator's token.
+const TOKEN_HASH: [u8; 32] = [0x5a; 32];
 /// A window is at least this long: timers count in milliseconds.
 const WINDOW_US: u64 = 1_000;
 /// How often leaders are looked at.
@@ -261,17 +263,23 @@ impl Run {
     // -- nodes --
 
     fn start(&mut self, id: NodeId) {
+        let record = self.record();
         let node = self.nodes.get_mut(&id).expect("a node of the plan");
         if node.life.is_some() {
             return;
         }
-        let members = (1..=self.setup.nodes).map(|n| (NodeId(n), String::new())).collect();
-        let record = Record { operator_token_hash: "5a".repeat(32), cluster: "simulated".into(), members };
         let limits = Limits { calls_per_cell: self.setup.tuning.calls_per_cell, ..Limits::default() };
         node.disk.set_faults(usual(&self.setup));
         self.watch.note("start", Some(id), &[node.lives + 1], String::new);
         node.start(self.now, self.setup.choices, self.config.clone(), limits, record);
         self.clocks_changed();
+    }
+
+    /// What the cluster is founded with.
+    fn record(&self) -> Record {
+        let members = (1..=self.setup.nodes).map(|n| (NodeId(n), String::new())).collect();
+        let operator_token_hash = TOKEN_HASH.map(|byte| format!("{byte:02x}")).concat();
+        Record { operator_token_hash, cluster: "simulated".into(), members }
     }
 
     fn end(&mut self, id: NodeId, power: bool) {
@@ -310,7 +318,7 @@ impl Run {
                 self.wires.send(to, id, sent.to, sent.class, sent.frame);
             }
             for answer in life.take_answers() {
-                self.clients.answered(answer);
+                self.clients.answered(answer, &self.watch);
             }
             for (market, event) in life.take_fed() {
                 let heard = self.watch.books(|books| self.feeds.hear(id, market, &event, books));
@@ -387,10 +395,17 @@ impl Run {
             self.watch.enter(Some(ask.node), life.map_or(0, Life::clock_ms));
             let taken = match life {
                 Some(life) if life.paused => true,
-                Some(life) => life.call(ask.attempt, ask.principal, ask.request, ask.patience_ms),
+                Some(life) => {
+                    let good_until = life.clock_ms() + ask.patience_ms;
+                    let taken = life.call(ask.attempt, ask.principal, ask.request.clone(), good_until);
+                    if taken && !ask.intrudes() {
+                        self.watch.asked(|asked| asked.hear(&ask.request, good_until));
+                    }
+                    taken
+                }
                 None => false,
             };
-            if !taken {
+            if !taken && !ask.intrudes() {
                 self.clients.refused(self.now, ask.attempt);
             }
         }

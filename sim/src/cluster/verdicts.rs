@@ -130,6 +130,10 @@ impl Verdicts {
                 let key = OrderKey { account: *account, market: *market, reference: reference.clone(), index: 0 };
                 self.order(&key, &Ok(view.clone()))
             }
+            (Request::Replace { account, market, reference, .. }, Err(ApiError::Refused(refusal))) => {
+                let key = OrderKey { account: *account, market: *market, reference: reference.clone(), index: 0 };
+                self.order(&key, &Err(*refusal))
+            }
             (_, Ok(Response::Wallet(receipt))) => match self.wallets.get(&(receipt.account, receipt.reference.clone()))
             {
                 Some(committed) if committed == receipt => Ok(()),

@@ -26,6 +26,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     EPOCH_MS,
+    answers::Answers,
+    asked::Asked,
     coverage::Coverage,
     node::empty_cell,
     reads::Reads,
@@ -125,6 +127,8 @@ struct Committed {
     oracles: Oracles,
     verdicts: Verdicts,
     reads: Reads,
+    asked: Asked,
+    answers: Answers,
     coverage: Coverage,
     /// The first leader that was seen in each term.
     leaders: BTreeMap<(CellId, u64), NodeId>,
@@ -172,6 +176,8 @@ impl Watch {
                 oracles: Oracles::new(cells),
                 verdicts: Verdicts::default(),
                 reads: Reads::default(),
+                asked: Asked::default(),
+                answers: Answers::default(),
                 coverage: Coverage::default(),
                 leaders: BTreeMap::new(),
                 entries: 0,
@@ -236,6 +242,15 @@ impl Watch {
     pub fn reads<R>(&self, f: impl FnOnce(&mut Reads, &Books) -> R) -> R {
         let Committed { reads, books, .. } = &mut *self.committed.borrow_mut();
         f(reads, books)
+    }
+
+    pub fn asked<R>(&self, f: impl FnOnce(&mut Asked) -> R) -> R {
+        f(&mut self.committed.borrow_mut().asked)
+    }
+
+    pub fn answers<R>(&self, f: impl FnOnce(&mut Answers, &Books) -> R) -> R {
+        let Committed { answers, books, .. } = &mut *self.committed.borrow_mut();
+        f(answers, books)
     }
 
     pub fn verdicts<R>(&self, look: impl FnOnce(&Verdicts) -> R) -> R {
@@ -360,10 +375,12 @@ impl Watch {
         committed.verdicts.hear(&entry);
         committed.coverage.hear(&entry);
         committed.reads.hear(cell, books);
+        committed.answers.hear(&entry, books);
+        let asked = committed.asked.committed(&entry, books, self.now_us.get());
         let verdict = committed.oracles.entry(books, &entry);
         log.did.push_back(did);
         trim(log);
-        verdict
+        verdict.and(asked)
     }
 }
 

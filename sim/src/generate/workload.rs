@@ -363,10 +363,22 @@ impl Maker<'_> {
 
     fn cancel(&mut self, at: u64) {
         let Some(bet) = self.recent() else { return };
-        let which = WhichOrder::Reference(bet.reference, 0);
         let reduction = self.rng.percent(30).then(|| Minor(self.rng.between(1, 500)));
-        let orders = vec![CancelOrder { which, reduction }];
-        let request = Request::Cancel { account: bet.account, market: MarketId(bet.market), orders };
+        // Which kind, the call's number says: what is drawn for other calls stays as it is.
+        let (mut account, call) = (bet.account, self.calls);
+        let which = match call % 4 {
+            0 => WhichOrder::Id(OrderId(bet.call)),
+            _ => WhichOrder::Reference(bet.reference.clone(), 0),
+        };
+        let mut orders = vec![CancelOrder { which, reduction }];
+        if call % 3 == 0 {
+            orders.push(CancelOrder { which: WhichOrder::Reference(bet.reference, 1), reduction });
+        }
+        if call % 11 == 0 {
+            // Somebody else's order.
+            account = AccountId(1 + account.0 % self.profile.accounts);
+        }
+        let request = Request::Cancel { account, market: MarketId(bet.market), orders };
         self.call(at, false, request);
     }
 
@@ -388,19 +400,33 @@ impl Maker<'_> {
     fn read(&mut self, at: u64) {
         let account = self.account();
         let market = self.market(at).map(|market| MarketId(market.id));
+        let call = self.calls;
         let request = match (self.rng.below(5), market) {
+            // There are no such markets, in cells that there are and in cells that there are not.
+            (0, _) if call % 7 == 0 => Request::Book { market: MarketId::new((call % 1_024) as u16, 1 << 30) },
+            (1, _) if call % 7 == 0 => Request::GetMarket { market: MarketId(u64::MAX - call) },
             (0, Some(market)) => Request::Book { market },
+            (1, Some(_)) if call % 3 == 0 => Request::ListMarkets,
             (1, Some(market)) => Request::GetMarket { market },
+            (2, Some(_)) if call % 3 == 0 => Request::ListOrders { account, market: None },
             (2, market @ Some(_)) => Request::ListOrders { account, market },
-            (3, _) => Request::Statement { account, before: None, limit: 20 },
+            (3, _) => {
+                let before = (call % 3 == 0).then_some(2 + call % 20);
+                Request::Statement { account, before, limit: [20, 1, 3, 50][(call % 4) as usize] }
+            }
+            _ if call % 7 == 0 => Request::Status,
             _ => Request::GetAccount { account },
         };
-        self.call(at, true, request);
+        // An account looks at what is its own.
+        self.call(at, call % 2 == 0, request);
     }
 
     fn cash(&mut self, at: u64) {
         let account = self.account();
-        let amount = Minor(self.rng.between(1, 5_000));
+        let amount = match (self.rng.between(1, 5_000), self.calls % 13) {
+            (_, 0) => Minor([0, -5, i64::MAX][(self.calls % 3) as usize]),
+            (amount, _) => Minor(amount),
+        };
         let request = if self.rng.percent(50) {
             Request::Deposit { account, amount, reference: self.fresh('d') }
         } else {

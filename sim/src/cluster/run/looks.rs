@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use stakehold::kernel::Kernel;
 use stakehold_actors::domain::types::{MarketId, Minor};
 use stakehold_raft::{CellId, Machine, NodeId};
 
@@ -45,6 +46,7 @@ impl Run {
         let mut leading = BTreeMap::new();
         for (id, node) in &self.nodes {
             let Some(kernel) = node.kernel() else { continue };
+            self.look_at_room(*id, kernel);
             for group in kernel.host.cells() {
                 let lead = *group.on_leadership().borrow();
                 if lead.leading {
@@ -54,6 +56,15 @@ impl Run {
             }
         }
         self.tell_leads(&leading);
+    }
+
+    /// No cell takes in more than it has room for.
+    fn look_at_room(&self, id: NodeId, kernel: &Kernel) {
+        let most = self.setup.tuning.calls_per_cell;
+        if let Some((cell, calls)) = kernel.exchange.under_way().find(|(_, calls)| *calls > most) {
+            let message = format!("{id} has {calls} calls under way for {cell}, which has room for {most}");
+            self.watch.violated(Violation::new("Gateway", message));
+        }
     }
 
     // -- for whoever reads the trace: nothing here depends on it --

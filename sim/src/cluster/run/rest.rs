@@ -2,17 +2,31 @@
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
-use stakehold_actors::api::Request;
+use stakehold_actors::api::{Principal, Request};
 use stakehold_raft::{
     CellId, NodeId,
     host::{CellStatus, Role},
 };
 
-use super::{Run, ruin};
-use crate::{oracles::Violation, plan::PlannedCall};
+use super::{Run, TOKEN_HASH, ruin};
+use crate::{cluster::node::SimNode, oracles::Violation, plan::PlannedCall};
 
 /// The call that audits everything at the end.
 const AUDIT: u64 = u64::MAX;
+
+/// A node that cannot serve, still has something to do for a client, or keeps awake what has nothing to do.
+fn busy(id: NodeId, node: &SimNode) -> Option<String> {
+    let exchange = &node.kernel()?.exchange;
+    if let Err(why) = exchange.ready() {
+        return Some(format!("{id} cannot serve: {why}"));
+    }
+    let load = exchange.load();
+    if load.calls > 0 {
+        return Some(format!("{id} has {} calls under way that nobody waits for", load.calls));
+    }
+    let awake = load.markets + load.wallets;
+    (awake > 0).then(|| format!("{id} keeps {awake} actors awake that have nothing to do"))
+}
 
 impl Run {
     /// Faults stop, and everything must come to rest.
@@ -39,6 +53,7 @@ impl Run {
         match self.unrest() {
             None if self.audited => {
                 self.compare_replicas(None);
+                self.compare_records();
                 if let Err(violation) = self.watch.books(|books| self.feeds.at_rest(books)) {
                     self.watch.violated(violation);
                 }
@@ -131,6 +146,9 @@ impl Run {
                 }
             }
         }
+        if let Some(why) = self.nodes.iter().find_map(|(id, node)| busy(*id, node)) {
+            return Some(why);
+        }
         let held = self.watch.books(|books| {
             books.cells.all().find(|id| {
                 let cell = books.cell(*id);
@@ -139,6 +157,28 @@ impl Run {
             })
         });
         held.map(|cell| format!("{cell} still holds money or settles"))
+    }
+
+    /// Every node knows whose the operator's token is and what the cluster was founded with.
+    fn compare_records(&self) {
+        let record = self.record();
+        for (id, node) in &self.nodes {
+            let Some(kernel) = node.kernel() else { continue };
+            let meta = kernel.host.cell(CellId::META);
+            let founding = meta.and_then(|meta| meta.read(|replica| replica.machine().meta().founding().cloned()));
+            let founded = founding.is_some_and(|founding| {
+                let zones = founding.members.iter().map(|(node, member)| (*node, member.zone.clone()));
+                founding.cluster == record.cluster
+                    && founding.cells == self.config.cells
+                    && zones.collect::<BTreeMap<_, _>>() == record.members
+            });
+            let wrong = match kernel.exchange.principal(&TOKEN_HASH) {
+                Some(Principal::Operator) if founded => continue,
+                Some(Principal::Operator) => "has another record of the founding".to_owned(),
+                whose => format!("takes the operator's token for one of {whose:?}"),
+            };
+            self.watch.violated(Violation::new("Gateway", format!("{id} {wrong}")));
+        }
     }
 
     /// The books, summed by the cluster itself.

@@ -1,0 +1,295 @@
+//! What clients have asked, to hold what the cluster commits against: nothing may be committed that nobody
+//! asked for, in another cell than its own, past the deadline that came with it, or more often than it
+//! was said. And whoever has no right to ask is told so.
+//!
+//! The words of a call are put into commands here once more, from what the API says they mean.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stakehold_actors::{
+    api::{ApiError, CancelOrder, Principal, Request},
+    domain::{
+        command::{Admission, Command, Fund, Instruction, OrderKey, Replacement},
+        types::{AccountId, MarketId, OrderRequest},
+    },
+};
+use stakehold_raft::{CellId, Cells, ids::kind, replica::Item};
+
+use crate::{
+    books::{Books, Entry},
+    oracles::Violation,
+};
+
+/// A command, or an order's instruction, as bytes: what is compared.
+type Words = Vec<u8>;
+
+#[derive(Debug, Default)]
+pub struct Asked {
+    said: BTreeMap<Words, Said>,
+    /// Until when an order may be taken, by every try of a call that places it.
+    deadlines: BTreeMap<OrderKey, BTreeSet<u64>>,
+    /// The epochs of each market: when each began, in virtual microseconds, and its bet delay in milliseconds.
+    epochs: BTreeMap<(MarketId, u64), (u64, u64)>,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    asked: u64,
+    committed: u64,
+}
+
+/// The cell that an order or a command belongs in; None if there is no such cell.
+pub fn cell_of(cells: Cells, command: &Command) -> Option<CellId> {
+    match command {
+        Command::CreateAccount { account, .. }
+        | Command::Deposit { account, .. }
+        | Command::Withdraw { account, .. }
+        | Command::SetCap { account, .. }
+        | Command::SetDiscount { account, .. }
+        | Command::Heartbeat { account, .. }
+        | Command::CancelEverywhere { account } => Some(cells.cell_of(kind::ACCOUNT, account.0)),
+        Command::Fund(Fund { instruction, .. }) => Some(cells.cell_of(kind::ACCOUNT, instruction.account().0)),
+        Command::CreateMarket { definition, .. } => Some(cells.cell_of(kind::EVENT, definition.event.0)),
+        Command::Open { market }
+        | Command::Suspend { market }
+        | Command::TurnInPlay { market, .. }
+        | Command::Cancel { market, .. }
+        | Command::CancelAll { market, .. }
+        | Command::SetPersistence { market, .. }
+        | Command::RemoveRunner { market, .. }
+        | Command::Settle { market, .. }
+        | Command::Resettle { market, .. }
+        | Command::Finalise { market } => there(cells, *market),
+        Command::Execute { instruction, .. } => there(cells, instruction.market()),
+        Command::Marker { .. } => None,
+    }
+}
+
+/// The market's cell, if the cluster has it.
+pub fn there(cells: Cells, market: MarketId) -> Option<CellId> {
+    market.cell().map(CellId).filter(|cell| cell.0 < cells.count())
+}
+
+/// What is asked of cells, order by order; nothing when it only looks, or places orders.
+pub fn commands_of(request: &Request) -> Vec<Command> {
+    let one = match request.clone() {
+        Request::CreateAccount { account, name } => Command::CreateAccount { account, name },
+        Request::Deposit { account, amount, reference } => Command::Deposit { account, amount, reference },
+        Request::Withdraw { account, amount, reference } => Command::Withdraw { account, amount, reference },
+        Request::SetAccountCap { account, cap, reference } => Command::SetCap { account, cap, reference },
+        Request::SetAccountDiscount { account, discount_bp, reference } => {
+            Command::SetDiscount { account, discount_bp, reference }
+        }
+        Request::Heartbeat { account, timeout_ms } => Command::Heartbeat { account, timeout_ms },
+        Request::CreateMarket { definition, reference } => Command::CreateMarket { definition, reference },
+        Request::OpenMarket { market } => Command::Open { market },
+        Request::SuspendMarket { market } => Command::Suspend { market },
+        Request::TurnInPlay { market, bet_delay_s } => Command::TurnInPlay { market, bet_delay_s },
+        Request::Settle { market, result, reference } => Command::Settle { market, result, reference },
+        Request::Resettle { market, result, reference } => Command::Resettle { market, result, reference },
+        Request::Finalise { market } => Command::Finalise { market },
+        Request::RemoveRunner { market, runner, factor, reference } => {
+            Command::RemoveRunner { market, runner, factor, reference }
+        }
+        Request::Cancel { account, market, orders } => {
+            let cancel = |CancelOrder { which, reduction }| Command::Cancel {
+                account,
+                market,
+                which,
+                reduction,
+                in_funding: false,
+            };
+            return orders.into_iter().map(cancel).collect();
+        }
+        Request::CancelAll { account, market: Some(market) } => Command::CancelAll { account, market },
+        Request::CancelAll { account, market: None } => Command::CancelEverywhere { account },
+        Request::SetPersistence { account, market, order, persistence } => {
+            Command::SetPersistence { account, market, order, persistence }
+        }
+        Request::Place { .. }
+        | Request::Replace { .. }
+        | Request::GetAccount { .. }
+        | Request::Statement { .. }
+        | Request::ListMarkets
+        | Request::GetMarket { .. }
+        | Request::Book { .. }
+        | Request::ListOrders { .. }
+        | Request::Status
+        | Request::Audit => return Vec::new(),
+    };
+    vec![one]
+}
+
+/// The orders of a call, and the new prices.
+pub fn instructions_of(request: &Request) -> Vec<Instruction> {
+    match request.clone() {
+        Request::Place { account, market, reference, orders } => {
+            let place = |(index, order): (usize, stakehold_actors::api::NewOrder)| {
+                Instruction::Place(OrderRequest {
+                    account,
+                    market,
+                    runner: order.runner,
+                    side: order.side,
+                    price: order.price,
+                    size: order.size,
+                    persistence: order.persistence,
+                    fill_or_kill: order.fill_or_kill,
+                    min_fill: order.min_fill,
+                    post_only: order.post_only,
+                    reference: reference.clone(),
+                    index: index as u16,
+                })
+            };
+            orders.into_iter().enumerate().map(place).collect()
+        }
+        Request::Replace { account, market, order, price, reference } => {
+            vec![Instruction::Replace(Replacement { account, market, order, price, reference })]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What a command says, without what the node that proposes it adds to it.
+pub fn words(command: &Command) -> Words {
+    let mut command = command.clone();
+    if let Command::Cancel { in_funding, .. } = &mut command {
+        *in_funding = false;
+    }
+    postcard::to_stdvec(&command).expect("plain data")
+}
+
+fn words_of(instruction: &Instruction) -> Words {
+    postcard::to_stdvec(instruction).expect("plain data")
+}
+
+/// Whether to say it twice is more than to say it once.
+fn counts(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Open { .. }
+            | Command::Suspend { .. }
+            | Command::TurnInPlay { .. }
+            | Command::SetPersistence { .. }
+            | Command::Cancel { reduction: Some(_), .. }
+    )
+}
+
+/// Somebody whose token does not do for this; None if everybody's does.
+pub fn stranger(request: &Request) -> Option<Principal> {
+    let other = |account: AccountId| Principal::Account(AccountId(if account.0 == 1 { 2 } else { account.0 - 1 }));
+    match request {
+        Request::ListMarkets | Request::GetMarket { .. } | Request::Book { .. } => None,
+        request => Some(owner(request).map_or(Principal::Account(AccountId(1)), other)),
+    }
+}
+
+/// The account whose own token does.
+pub fn owner(request: &Request) -> Option<AccountId> {
+    match request {
+        Request::GetAccount { account }
+        | Request::Withdraw { account, .. }
+        | Request::Statement { account, .. }
+        | Request::Heartbeat { account, .. }
+        | Request::Place { account, .. }
+        | Request::Cancel { account, .. }
+        | Request::CancelAll { account, .. }
+        | Request::Replace { account, .. }
+        | Request::SetPersistence { account, .. }
+        | Request::ListOrders { account, .. } => Some(*account),
+        _ => None,
+    }
+}
+
+impl Asked {
+    /// A call has reached a node, which may carry it out until `good_until`.
+    pub fn hear(&mut self, request: &Request, good_until: u64) {
+        for instruction in instructions_of(request) {
+            self.said.entry(words_of(&instruction)).or_default().asked += 1;
+            self.deadlines.entry(instruction.key()).or_default().insert(good_until);
+        }
+        for command in commands_of(request) {
+            self.said.entry(words(&command)).or_default().asked += 1;
+        }
+    }
+
+    /// The client was told that nothing of its call was done.
+    ///
+    /// # Errors
+    /// When some of it was, and it may not be said again.
+    pub fn not_done(&mut self, request: &Request, answer: &ApiError) -> Result<(), Violation> {
+        for command in commands_of(request).iter().filter(|command| counts(command)) {
+            let said = self.said.entry(words(command)).or_default();
+            said.asked = said.asked.saturating_sub(1);
+            if said.committed > said.asked {
+                let message = format!("{request:?} was answered with {answer:?}, and {command:?} was carried out");
+                return Err(Violation::new("Gateway", message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds what was committed against what was asked.
+    ///
+    /// # Errors
+    /// What nobody asked for, not so often, not here, or not any more.
+    pub fn committed(&mut self, entry: &Entry<'_>, books: &Books, now_us: u64) -> Result<(), Violation> {
+        for item in entry.items {
+            let Item::Command(command) = item else { continue };
+            if matches!(command, Command::Marker { .. }) {
+                continue;
+            }
+            self.one(command, entry.cell, books.cells, now_us)?;
+        }
+        self.note_epochs(entry.cell, books, now_us);
+        Ok(())
+    }
+
+    fn one(&mut self, command: &Command, cell: CellId, cells: Cells, now_us: u64) -> Result<(), Violation> {
+        let wrong = |why: &str| Err(Violation::new("Gateway", format!("{command:?} was committed in {cell}: {why}")));
+        if cell_of(cells, command) != Some(cell) {
+            return wrong("it belongs in another cell");
+        }
+        let (asked, instruction) = match command {
+            Command::Execute { instruction, admission } => (words_of(instruction), Some((instruction, admission))),
+            Command::Fund(fund) => (words_of(&fund.instruction), Some((&fund.instruction, &fund.admission))),
+            command => (words(command), None),
+        };
+        let Some(said) = self.said.get_mut(&asked) else { return wrong("nobody asked for it") };
+        said.committed += 1;
+        if counts(command) && said.committed > said.asked {
+            return wrong("it was done more often than it was asked for");
+        }
+        match instruction {
+            Some((instruction, admission)) => self.admitted(instruction, admission, now_us).or_else(|why| wrong(&why)),
+            None => Ok(()),
+        }
+    }
+
+    /// The order was admitted with what its client gave it and with what its market was, a bet delay ago.
+    fn admitted(&self, instruction: &Instruction, admission: &Admission, now_us: u64) -> Result<(), String> {
+        let market = instruction.market();
+        let epoch = self.epochs.get(&(market, admission.epoch));
+        let Some((began_us, delay_ms)) = epoch.copied().or((admission.epoch == 0).then_some((0, 0))) else {
+            return Err("its market has not been so yet".into());
+        };
+        let waited_ms = now_us.saturating_sub(began_us).div_ceil(1_000);
+        // Windows are a few milliseconds long, and timers count in milliseconds.
+        if waited_ms + 20 < delay_ms {
+            return Err(format!("its market is so for {waited_ms} ms, and its bet delay is {delay_ms} ms"));
+        }
+        let asked = self.deadlines.get(&instruction.key());
+        let given = admission.good_until.checked_sub(delay_ms);
+        if given.is_some_and(|given| asked.is_some_and(|asked| asked.contains(&given))) {
+            return Ok(());
+        }
+        Err(format!("with a bet delay of {delay_ms} ms, deadlines that were given are {asked:?}"))
+    }
+
+    fn note_epochs(&mut self, cell: CellId, books: &Books, now_us: u64) {
+        let cell = books.cell(cell);
+        for id in cell.market_ids() {
+            let Some(market) = cell.market(id) else { continue };
+            self.epochs.entry((id, market.epoch())).or_insert((now_us, market.bet_delay_ms()));
+        }
+    }
+}
