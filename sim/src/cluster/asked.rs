@@ -28,8 +28,8 @@ pub struct Asked {
     said: BTreeMap<Words, Said>,
     /// Until when an order may be taken, by every try of a call that places it.
     deadlines: BTreeMap<OrderKey, BTreeSet<u64>>,
-    /// The epochs of each market: when each began, in virtual microseconds, and its bet delay in milliseconds.
-    epochs: BTreeMap<(MarketId, u64), (u64, u64)>,
+    /// The bet delays of each market in each of its epochs, in milliseconds, and since when, in virtual microseconds.
+    epochs: BTreeMap<(MarketId, u64), Vec<(u64, u64)>>,
 }
 
 #[derive(Debug, Default)]
@@ -268,28 +268,37 @@ impl Asked {
     /// The order was admitted with what its client gave it and with what its market was, a bet delay ago.
     fn admitted(&self, instruction: &Instruction, admission: &Admission, now_us: u64) -> Result<(), String> {
         let market = instruction.market();
-        let epoch = self.epochs.get(&(market, admission.epoch));
-        let Some((began_us, delay_ms)) = epoch.copied().or((admission.epoch == 0).then_some((0, 0))) else {
+        let first = (admission.epoch == 0).then_some((0, 0));
+        let delays = self.epochs.get(&(market, admission.epoch)).into_iter().flatten().copied();
+        let delays: Vec<(u64, u64)> = delays.chain(first).collect();
+        if delays.is_empty() {
             return Err("its market has not been so yet".into());
-        };
-        let waited_ms = now_us.saturating_sub(began_us).div_ceil(1_000);
-        // Windows are a few milliseconds long, and timers count in milliseconds.
-        if waited_ms + 20 < delay_ms {
-            return Err(format!("its market is so for {waited_ms} ms, and its bet delay is {delay_ms} ms"));
         }
         let asked = self.deadlines.get(&instruction.key());
-        let given = admission.good_until.checked_sub(delay_ms);
-        if given.is_some_and(|given| asked.is_some_and(|asked| asked.contains(&given))) {
+        // Windows are a few milliseconds long, and timers count in milliseconds.
+        let served = |(since_us, delay_ms): &(u64, u64)| {
+            now_us.saturating_sub(*since_us).div_ceil(1_000) + 20 >= *delay_ms
+                && admission
+                    .good_until
+                    .checked_sub(*delay_ms)
+                    .is_some_and(|given| asked.is_some_and(|asked| asked.contains(&given)))
+        };
+        if delays.iter().any(served) {
             return Ok(());
         }
-        Err(format!("with a bet delay of {delay_ms} ms, deadlines that were given are {asked:?}"))
+        Err(format!(
+            "at {now_us} us, with bet delays (since us, ms) {delays:?}, deadlines that were given are {asked:?}"
+        ))
     }
 
     fn note_epochs(&mut self, cell: CellId, books: &Books, now_us: u64) {
         let cell = books.cell(cell);
         for id in cell.market_ids() {
             let Some(market) = cell.market(id) else { continue };
-            self.epochs.entry((id, market.epoch())).or_insert((now_us, market.bet_delay_ms()));
+            let delays = self.epochs.entry((id, market.epoch())).or_default();
+            if delays.last().is_none_or(|(_, delay_ms)| *delay_ms != market.bet_delay_ms()) {
+                delays.push((now_us, market.bet_delay_ms()));
+            }
         }
     }
 }

@@ -134,7 +134,8 @@ impl Reads {
         for read in self.under_way.values_mut() {
             read.note_audit(books);
             let mut entered = Vec::new();
-            for part in read.parts.iter_mut().filter(|part| part.cell == cell) {
+            let others = |part: &&mut Part| part.cell == cell && part.request != Request::Audit;
+            for part in read.parts.iter_mut().filter(others) {
                 let now = value(books.cell(cell), &part.request);
                 if part.values.last() != Some(&now) {
                     if let (Request::ListOrders { market: None, .. }, Some(Response::Account(view))) =

@@ -105,6 +105,8 @@ fn furnish(profile: &mut Profile, needs: &[Need], rng: &mut Rng) {
             }
             Need::SmallQueues => (profile.tuning.calls_per_cell, profile.tuning.max_queue) = (16, 16),
             Need::Retries => profile.repeats = 40,
+            // Of two in one call, one is to find no room, or no answer.
+            Need::Reductions => profile.seldom = 20,
             Need::LateOrders => profile.patience_ms = 100,
             Need::InPlay => profile.in_play = 100,
             Need::Settlements | Need::Resettlements => profile.market_ms = 3_000,
