@@ -291,6 +291,19 @@ impl Asked {
         ))
     }
 
+    /// When an order that was first asked for at `since_us` may be taken at the earliest: the bet delay that
+    /// its market had at some moment since then has to be over. Virtual microseconds; windows count as above.
+    pub fn earliest(&self, market: MarketId, since_us: u64) -> u64 {
+        let delays: Vec<(u64, u64)> =
+            self.epochs.range((market, 0)..=(market, u64::MAX)).flat_map(|(_, delays)| delays).copied().collect();
+        let until = delays.iter().skip(1).map(|(from, _)| *from).chain([u64::MAX]);
+        let served = delays.iter().zip(until).filter(|(_, until)| since_us <= *until);
+        served
+            .map(|((from, delay_ms), _)| since_us.max(from.saturating_sub(20_000)) + delay_ms * 1_000)
+            .min()
+            .unwrap_or(since_us)
+    }
+
     fn note_epochs(&mut self, cell: CellId, books: &Books, now_us: u64) {
         let cell = books.cell(cell);
         for id in cell.market_ids() {

@@ -10,7 +10,7 @@ use stakehold_actors::{
     api::{ApiError, CancelOrder, Principal, Request, Response, WhichOrder},
     domain::types::{AccountId, MarketId, OrderId, Reference},
 };
-use stakehold_raft::{CellId, NodeId};
+use stakehold_raft::NodeId;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
@@ -33,6 +33,10 @@ const INTRUDERS: u64 = 8;
 const INTRUDER: u64 = 1 << 62;
 /// Until a call whose market is not there yet looks again.
 const WAIT_US: u64 = 100_000;
+/// Tries after which a client is patient.
+const OFTEN: u64 = 20;
+/// How long it waits then.
+const PATIENT_MS: u64 = 2_000;
 
 /// A client asks a node.
 #[derive(Debug)]
@@ -84,8 +88,17 @@ struct Call {
     done: bool,
     /// How often its word was committed when it began.
     said: u64,
-    /// A bet in play has no answer before, or it did not serve its delay.
-    not_before: u64,
+    /// Since when a bet has to serve its market's delay; None if another call asked for it before.
+    delayed_since: Option<u64>,
+}
+
+impl Call {
+    /// How long it waits for an answer. Who has waited in vain so often that it can hardly be the faults
+    /// waits longer: some answers take more round trips than the least patience has time for.
+    fn patience_ms(&self) -> u64 {
+        let least = if self.attempts > OFTEN { PATIENT_MS } else { 0 };
+        self.planned.patience_ms.max(least)
+    }
 }
 
 /// What became of calls, in numbers.
@@ -143,8 +156,16 @@ impl Clients {
     /// One more call, at `at`.
     pub fn plan(&mut self, at: u64, planned: PlannedCall) {
         let id = planned.id;
-        let call =
-            Call { planned, request: None, begun: false, attempts: 0, attempt: 0, done: false, said: 0, not_before: 0 };
+        let call = Call {
+            planned,
+            request: None,
+            begun: false,
+            attempts: 0,
+            attempt: 0,
+            done: false,
+            said: 0,
+            delayed_since: None,
+        };
         self.calls.insert(id, call);
         self.later(at, Todo::Try(id));
     }
@@ -222,18 +243,11 @@ impl Clients {
             watch.reads(|reads, books| reads.begin(id, request, books));
             watch.answers(|answers, _| answers.begin(id, request));
             call.said = watch.verdicts(|verdicts| verdicts.said(request));
-            call.not_before = now;
             if let Request::Place { account, market, reference, .. } = request
                 && self.bet.insert((*account, reference.clone()))
                 && !watch.verdicts(|verdicts| verdicts.knows(*account, *market, reference))
             {
-                let cell = market.cell().map(CellId);
-                call.not_before += watch
-                    .books(|books| {
-                        let cell = cell.filter(|cell| cell.0 < books.cells.count())?;
-                        Some(books.cell(cell).market(*market)?.bet_delay_ms() * 1_000)
-                    })
-                    .unwrap_or(0);
+                call.delayed_since = Some(now);
             }
         }
         let intrudes = call.attempts == 0 && rng::of(self.choices, &[0x57A6, id]) % 100 < INTRUDERS;
@@ -242,7 +256,7 @@ impl Clients {
         let attempt = self.counts.attempts;
         call.attempt = attempt;
         let node = NodeId(1 + (call.planned.node - 1 + (call.attempts - 1) as u16) % self.nodes);
-        let patience = call.planned.patience_ms * 1_000;
+        let patience = call.patience_ms() * 1_000;
         watch.note("ask", Some(node), &[id, call.attempts], || format!("client {}: {request:?}", call.planned.client));
         let asked = self.history.asked(call.planned.client, now, request);
         self.attempts.insert(attempt, Attempt { call: id, node, asked });
@@ -259,7 +273,7 @@ impl Clients {
         let request = call.request.clone()?;
         let principal = asked::stranger(&request)?;
         let (attempt, node) = (INTRUDER | id, NodeId(call.planned.node));
-        Some(Ask { attempt, node, principal, request, patience_ms: call.planned.patience_ms })
+        Some(Ask { attempt, node, principal, request, patience_ms: call.patience_ms() })
     }
 
     fn arrive(&mut self, attempt: u64) -> Option<Ask> {
@@ -270,7 +284,7 @@ impl Clients {
             Some(account) if !call.planned.operator => Principal::Account(account),
             _ => Principal::Operator,
         };
-        Some(Ask { attempt, node, principal, request, patience_ms: call.planned.patience_ms })
+        Some(Ask { attempt, node, principal, request, patience_ms: call.patience_ms() })
     }
 
     /// A node has answered: the client hears of it a little later.
@@ -352,10 +366,14 @@ impl Clients {
             Response::Placed { reports, .. } => reports.iter().any(|report| report.outcome.is_ok()),
             _ => false,
         };
-        if now < call.not_before && answer.as_ref().is_ok_and(accepted) {
-            let message =
-                format!("{request:?} was accepted {} us before its bet delay was over", call.not_before - now);
-            watch.violated(Violation::new("I6", message));
+        if let (Some(since), Request::Place { market, .. }, true) =
+            (call.delayed_since, request, answer.as_ref().is_ok_and(accepted))
+        {
+            let earliest = watch.asked(|asked| asked.earliest(*market, since));
+            if now < earliest {
+                let message = format!("{request:?} was accepted {} us before its bet delay was over", earliest - now);
+                watch.violated(Violation::new("I6", message));
+            }
         }
         if let Err(violation) = watch.verdicts(|verdicts| verdicts.check(request, call.said, &answer)) {
             watch.violated(violation);

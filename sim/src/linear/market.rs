@@ -5,11 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use stakehold_actors::domain::types::{MarketStatus, Reference, Refusal};
 
-use super::{Answer, Call, Op, attempts::name, search::Model};
+use super::{
+    Answer, Call, Op,
+    attempts::{Name, name},
+    search::Model,
+};
 
 pub(super) struct Market {
     /// Of operators' calls that were for several things; a state knows them by their places here.
     several: Vec<Reference>,
+    /// What was heard of each of those, if anybody heard.
+    heard: Vec<Option<Verdict>>,
 }
 
 type Verdict = Result<(), Refusal>;
@@ -35,7 +41,11 @@ impl Market {
         }
         match heard.iter().find(|(_, verdicts)| verdicts.len() > 1) {
             Some((name, verdicts)) => Err(format!("{name:?} has several answers: {verdicts:?}")),
-            None => Ok(Self { several }),
+            None => {
+                let of = |reference: &Reference| heard.get(&Name::Reference(reference.clone()))?.first().copied();
+                let heard = several.iter().map(of).collect();
+                Ok(Self { several, heard })
+            }
         }
     }
 
@@ -156,9 +166,17 @@ impl Model for Market {
             (Some(_), None) => vec![],
             (Some(first), Some(said)) if first == said => vec![state.clone()],
             (Some(_), Some(_)) => vec![],
-            (None, said) => {
-                let verdict = said.unwrap_or(state.change(&of.op).map(|_| ()));
-                changed(state, &of.op, said).into_iter().map(|next| next.remembering(place, verdict)).collect()
+            // Heard by nobody, the first is remembered all the same, whatever it came to.
+            (None, None) => {
+                let foreseen = match state.change(&of.op) {
+                    Ok(next) => next.remembering(place, Ok(())),
+                    Err(refusal) => state.remembering(place, Err(refusal)),
+                };
+                let unforeseen = self.heard[place].filter(|heard| heard.is_err_and(|refusal| !about_state(refusal)));
+                [foreseen].into_iter().chain(unforeseen.map(|heard| state.remembering(place, heard))).collect()
+            }
+            (None, Some(said)) => {
+                changed(state, &of.op, Some(said)).into_iter().map(|next| next.remembering(place, said)).collect()
             }
         }
     }
@@ -167,9 +185,11 @@ impl Model for Market {
         after.epoch
     }
 
-    /// A look, and what leaves the market as it is and is told the same however often it comes.
+    /// A look, and what leaves the market as it is and is told the same however often it comes. What
+    /// nobody heard of may have come to something else later.
     fn is_free(&self, before: &State, call: &Call, after: &State, _: bool) -> bool {
-        before.seen() == after.seen() && (matches!(call.op, Op::Look { .. }) || name(&call.op).is_some())
+        let once = matches!(call.op, Op::Look { .. }) || name(&call.op).is_some();
+        before.seen() == after.seen() && call.answer.is_some() && once
     }
 }
 

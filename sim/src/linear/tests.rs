@@ -211,6 +211,28 @@ fn a_market_is_in_one_state_at_a_time() {
 }
 
 #[test]
+fn a_refusal_that_nobody_heard_is_remembered() {
+    let close = |void| Op::Close { market: MARKET, reference: named("s"), void };
+    let told = |span, op, why| call(span, op, Answer::Refused(why));
+    // Refused before the market opened, and told so again after: that the reference was used for
+    // something else meanwhile shows that the first was decided.
+    let calls = [
+        unheard(0, close(false)),
+        told((5, 20), close(true), Refusal::ReferenceReused),
+        operate((10, 20), OPEN),
+        told((30, 40), close(false), Refusal::WrongState),
+    ];
+    good(&calls);
+    bad(&calls[1..], NO_ORDER);
+    // A result that does not fit is refused in any state, and what was refused changed nothing.
+    let [first, reused, opened, _] = calls;
+    let calls = [first, reused, opened, told((30, 40), close(false), Refusal::InvalidRunner)];
+    good(&calls);
+    let closed = look((50, 60), MarketStatus::Closed, 2);
+    bad(&[&calls[..], &[closed]].concat(), NO_ORDER);
+}
+
+#[test]
 fn an_order_is_taken_only_while_the_market_is_open() {
     let accepted = |span| call(span, placing("o"), Answer::Accepted);
     let refused = |span, why| call(span, placing("o"), Answer::Refused(why));
