@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::{OK, SAFETY, pool::Pool};
+use super::{CRASH, OK, SAFETY, pool::Pool};
 use crate::museum::{
     catalogue::{self, EXHIBITS, Exhibit},
     run::look_for,
@@ -18,7 +18,7 @@ pub struct MuseumArgs {
     #[arg(long)]
     list: bool,
     /// Within so many seeds each must be found.
-    #[arg(long, default_value_t = 150)]
+    #[arg(long, default_value_t = 40)]
     seeds: u64,
     /// Processes at once; as many as there are cores if it is left out.
     #[arg(long)]
@@ -75,6 +75,9 @@ fn all(args: &MuseumArgs) -> Result<u8> {
             pool.start(exhibit.name, ["museum", "--bug", exhibit.name, "--seeds", &args.seeds.to_string()])?;
         }
         let Some(done) = pool.next()? else { break };
+        if done.code == CRASH && done.out.is_empty() {
+            println!("{:<34} NOT RIGHT its process ended", done.key);
+        }
         print!("{}", done.out);
         eprint!("{}", done.err);
         if done.code == OK {

@@ -26,7 +26,7 @@ use stakehold_raft::{
     seam::{Class, Clock, Inbound, World},
 };
 use tokio::{
-    runtime::{Builder, RngSeed, Runtime, UnhandledPanic},
+    runtime::{Builder, RngSeed, Runtime},
     time::Instant,
 };
 
@@ -133,7 +133,6 @@ impl SimNode {
             .enable_time()
             .start_paused(true)
             .rng_seed(RngSeed::from_bytes(&seed.to_le_bytes()))
-            .unhandled_panic(UnhandledPanic::ShutdownRuntime)
             .on_before_task_poll(watch::poll)
             .build()
             .expect("a runtime without I/O can always be made");
@@ -322,11 +321,17 @@ impl Life {
         self.clock.now_us()
     }
 
-    /// The message if a task of the node panicked.
+    /// The message if a task of the node panicked. The others go on until the window ends: to drop them
+    /// where the one was running makes those panic that wake each other, and a second panic aborts.
     fn block_on(&mut self, future: impl Future<Output = ()>) -> Result<(), String> {
         let Some(runtime) = &self.runtime else { return Ok(()) };
+        watch::last_panic();
         let run = catch_unwind(AssertUnwindSafe(|| runtime.block_on(future)));
-        run.map_err(|panic| watch::last_panic().unwrap_or_else(|| text(&*panic)))
+        match (run, watch::last_panic()) {
+            (Ok(()), None) => Ok(()),
+            (_, Some(message)) => Err(message),
+            (Err(panic), None) => Err(text(&*panic)),
+        }
     }
 
     fn finish(&mut self) {

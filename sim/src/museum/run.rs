@@ -83,7 +83,7 @@ fn furnish(profile: &mut Profile, needs: &[Need], rng: &mut Rng) {
             Need::Restarts => &[Kind::Kill, Kind::PowerLoss],
             Need::PowerLoss => &[Kind::PowerLossOfAll, Kind::PowerLoss],
             Need::Wipe => &[Kind::Wipe],
-            Need::LogRot => &[Kind::Rot],
+            Need::LogRot => &[Kind::Rot; 4],
             Need::SnapshotRot => &[Kind::RotSnapshot],
             Need::Partitions => &[Kind::Cut, Kind::CutOneWay, Kind::Clog],
             Need::Loss => &[Kind::Reset, Kind::Flap],
@@ -97,6 +97,11 @@ fn furnish(profile: &mut Profile, needs: &[Need], rng: &mut Rng) {
             Need::PowerLoss => {
                 profile.disk.sync_us = (2_000, 30_000);
                 (profile.rate, profile.fault_rate) = (200, 150);
+            }
+            // What rots matters when it is read again: no snapshot makes up for it, and there is little else.
+            Need::LogRot => {
+                (profile.tuning.snapshot_every, profile.tuning.keep_log) = (100_000, 100_000);
+                (profile.rate, profile.fault_rate) = (160, 200);
             }
             Need::Snapshots => (profile.tuning.snapshot_every, profile.tuning.keep_log) = (20, 20),
             Need::SmallSegments => {

@@ -130,12 +130,12 @@ impl Run {
         }
         let name = &names[place as usize % names.len()];
         let contents = node.disk.contents(name).unwrap_or_default();
-        let at = (place >> 16) as usize % contents.len().max(1);
-        // Zeros are where nothing was written yet.
-        let written = |at: usize| (at..contents.len()).chain(0..at).find(|at| contents[*at] != 0);
+        // Behind its end a file may have room that nothing was written to yet.
+        let written = contents.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
+        let set = |at: usize| (at..written).chain(0..at).find(|at| contents[*at] != 0);
         for n in 0..1 + (place >> 4) % 8 {
-            let at = (at + (rng::of(place, &[n]) >> 16) as usize * usize::from(n > 0)) % contents.len().max(1);
-            if let Some(at) = written(at) {
+            let at = if n == 0 { place } else { rng::of(place, &[n]) } >> 16;
+            if let Some(at) = set(at as usize % written) {
                 node.disk.flip(name, at, 1 << ((place >> 8) % 8));
                 self.watch.note("rot", Some(id), &[at as u64], || name.clone());
             }
