@@ -403,22 +403,22 @@ impl Maker<'_> {
         let call = self.calls;
         let request = match (self.rng.below(5), market) {
             // There are no such markets, in cells that there are and in cells that there are not.
-            (0, _) if call % 7 == 0 => Request::Book { market: MarketId::new((call % 1_024) as u16, 1 << 30) },
-            (1, _) if call % 7 == 0 => Request::GetMarket { market: MarketId(u64::MAX - call) },
+            (0, _) if call.is_multiple_of(7) => Request::Book { market: MarketId::new((call % 1_024) as u16, 1 << 30) },
+            (1, _) if call.is_multiple_of(7) => Request::GetMarket { market: MarketId(u64::MAX - call) },
             (0, Some(market)) => Request::Book { market },
-            (1, Some(_)) if call % 3 == 0 => Request::ListMarkets,
+            (1, Some(_)) if call.is_multiple_of(3) => Request::ListMarkets,
             (1, Some(market)) => Request::GetMarket { market },
-            (2, Some(_)) if call % 3 == 0 => Request::ListOrders { account, market: None },
+            (2, Some(_)) if call.is_multiple_of(3) => Request::ListOrders { account, market: None },
             (2, market @ Some(_)) => Request::ListOrders { account, market },
             (3, _) => {
-                let before = (call % 3 == 0).then_some(2 + call % 20);
+                let before = call.is_multiple_of(3).then_some(2 + call % 20);
                 Request::Statement { account, before, limit: [20, 1, 3, 50][(call % 4) as usize] }
             }
-            _ if call % 7 == 0 => Request::Status,
+            _ if call.is_multiple_of(7) => Request::Status,
             _ => Request::GetAccount { account },
         };
         // An account looks at what is its own.
-        self.call(at, call % 2 == 0, request);
+        self.call(at, call.is_multiple_of(2), request);
     }
 
     fn cash(&mut self, at: u64) {
