@@ -133,6 +133,8 @@ impl Mesh {
     /// # Errors
     /// When the port is not to be had, or the certificate is not this node's.
     pub fn bind(config: MeshConfig, credentials: Credentials, now_ms: u64) -> Result<Arc<Self>, MeshError> {
+        // A certificate of another node is worth saying first, whoever has the port.
+        credentials.check(config.node, config.cluster, now_ms)?;
         let address = config.listen;
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::AddrInUse => MeshError::Taken { address },
