@@ -423,16 +423,30 @@ fn reference_another_sum_that_is_needed_or_released() {
 
 /// A settlement pays by one result, and the reference was told of another.
 #[test]
-fn reference_a_settlement_that_pays_the_wrong_accounts() {
+fn reference_a_settlement_by_another_result() {
     let mut case = Case::new();
-    case.place(case.one, Side::Back, 300, 1_000);
-    case.place(case.two, Side::Lay, 300, 1_000);
     let settle = Command::Settle { market: case.market, result: winner(1), reference: case.name() };
-    let shown = case.altered(MARKETS, vec![], vec![Item::Command(settle)], |shown| {
+    let violation = case.caught(MARKETS, vec![Item::Command(settle)], |shown| {
         let Item::Command(Command::Settle { result, .. }) = &mut shown.items[0] else { unreachable!() };
         *result = winner(2);
     });
-    assert!(shown.is_ok(), "nothing is paid yet");
+    assert_eq!(violation.oracle, "Reference", "{violation}");
+    assert!(violation.message.contains("result"), "{violation}");
+}
+
+#[test]
+fn reference_a_settlement_that_pays_the_wrong_accounts() {
+    let settled = |one, two| {
+        let mut case = Case::new();
+        case.place(case.one, one, 300, 1_000);
+        case.place(case.two, two, 300, 1_000);
+        let settle = Command::Settle { market: case.market, result: winner(1), reference: reference("settle") };
+        let shown = case.altered(MARKETS, vec![], vec![Item::Command(settle)], |_| {});
+        assert!(shown.is_ok(), "nothing is paid yet");
+        case
+    };
+    let (mut case, other) = (settled(Side::Back, Side::Lay), settled(Side::Lay, Side::Back));
+    case.oracles.exchange = other.oracles.exchange;
     let violation = case.caught(MARKETS, vec![Item::Tick], |_| {});
     assert_eq!(violation.oracle, "Reference", "{violation}");
     assert!(violation.message.contains("sent was"), "{violation}");
