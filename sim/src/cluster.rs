@@ -4,7 +4,7 @@
 //! - [`node`]: a node's disk and its lives. `seam`: the world it sees. [`wires`]: what is between nodes.
 //! - `told`: what an entry is, as the trace says it.
 //! - [`clients`]: who asks. [`watch`]: who looks, and `asked`: what commands are held
-//!   against. `answers`, `verdicts`, `reads`, `history`, `feeds`, `terms`: what answers are. [`coverage`]: what was tried.
+//!   against. `answers`, `i8_verdicts`, `i8_reads`, `history`, `feeds`, `terms`: what answers are. [`coverage`]: what was tried.
 
 mod answers;
 mod asked;
@@ -12,13 +12,13 @@ pub mod clients;
 pub mod coverage;
 mod feeds;
 pub mod history;
+mod i8_reads;
+mod i8_verdicts;
 pub mod node;
-mod reads;
 pub mod run;
 mod seam;
 mod terms;
 mod told;
-mod verdicts;
 pub mod watch;
 pub mod wires;
 

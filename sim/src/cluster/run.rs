@@ -3,12 +3,14 @@
 //! is put on the wires. So no node can hear of what has not happened yet, and the plan alone decides.
 //!
 //! - `faults`: what the plan does to the cluster. `looks`: what is looked at between windows.
-//! - `rest`: after the last fault, until nothing is under way. `state`: where it all stands, for people.
+//! - `i7_replicas`: whether replicas agree. `l1_rest`: after the last fault, until nothing is under way.
+//! - `state`: where it all stands, for people.
 
 mod board;
 mod faults;
+pub(super) mod i7_replicas;
+mod l1_rest;
 mod looks;
-mod rest;
 mod ruin;
 mod state;
 

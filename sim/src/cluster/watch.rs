@@ -11,15 +11,12 @@ use std::{
     sync::Once,
 };
 
-use stakehold_actors::domain::{
-    cell::Cell,
-    command::{Command, Effect},
-};
+use stakehold_actors::domain::{cell::Cell, command::Command};
 use stakehold_raft::{
     CellId, Cells, NodeId,
     meta::{MetaCommand, MetaOr, WithMeta},
     points::{self, Hooks, Witness},
-    replica::{Applied, Batch, Item, Outcome},
+    replica::{Applied, Batch, Item},
 };
 use tokio::runtime::TaskMeta;
 use xxhash_rust::xxh3::xxh3_64;
@@ -29,10 +26,11 @@ use super::{
     answers::Answers,
     asked::Asked,
     coverage::Coverage,
+    i8_reads::Reads,
+    i8_verdicts::{Verdicts, funded_across},
     node::empty_cell,
-    reads::Reads,
+    run::i7_replicas::same,
     told,
-    verdicts::{Verdicts, funded_across},
 };
 use crate::{
     books::{Books, Entry},
@@ -406,36 +404,6 @@ fn plain(item: Item<MetaOr<MetaCommand, Command>>) -> Item<Command> {
 
 fn applied_by<'a>(witness: &Witness<'a>) -> Option<&'a Applied<WithMeta<Cell>>> {
     witness.applied?.downcast_ref()
-}
-
-/// I7: the same entry does the same on every replica.
-fn same(
-    node: NodeId,
-    cell: CellId,
-    index: u64,
-    did: &Applied<Cell>,
-    here: &Applied<WithMeta<Cell>>,
-) -> Result<(), Violation> {
-    let effects = here.effects.iter().map(|effect| match effect {
-        MetaOr::Cell(effect) => Some(effect),
-        MetaOr::Meta(_) => None,
-    });
-    let effects_agree = effects.eq(did.effects.iter().map(Some::<&Effect>));
-    let outcomes_agree = here.outcomes.len() == did.outcomes.len()
-        && here.outcomes.iter().zip(&did.outcomes).all(|(here, there)| match (here, there) {
-            (Outcome::Verdict(MetaOr::Cell(here)), Outcome::Verdict(there)) => here == there,
-            (Outcome::Receipt(here), Outcome::Receipt(there)) => here == there,
-            (Outcome::Ticked, Outcome::Ticked) => true,
-            _ => false,
-        });
-    if effects_agree && outcomes_agree {
-        return Ok(());
-    }
-    let what = if effects_agree { "verdicts" } else { "effects" };
-    Err(Violation::new(
-        "I7",
-        format!("entry {index} of {cell} has other {what} on {node} than on the first that applied it"),
-    ))
 }
 
 /// A panic as a violation: the code's own assertions begin with the invariant they guard.

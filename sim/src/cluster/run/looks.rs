@@ -1,18 +1,14 @@
-//! What the driver looks at between windows: who leads, what followers were told, whether replicas
-//! agree. What is only for whoever reads the trace is here too.
+//! What the driver looks at between windows: who leads, what followers were told. What is only for
+//! whoever reads the trace is here too.
 
 use std::collections::BTreeMap;
 
 use stakehold::kernel::Kernel;
 use stakehold_actors::domain::types::{MarketId, Minor};
-use stakehold_raft::{CellId, Machine, NodeId};
+use stakehold_raft::{CellId, NodeId};
 
 use super::Run;
-use crate::{
-    cluster::{node::Reads, watch::violation_of},
-    oracles::Violation,
-    rng,
-};
+use crate::{cluster::node::Reads, oracles::Violation, rng};
 
 /// Of the newest markets, so many are followed.
 const FOLLOWED: usize = 3;
@@ -87,51 +83,5 @@ impl Run {
         let between = self.config.cells.all().map(|id| self.watch.books(|books| books.cell(id).totals().transit));
         let between = i64::try_from(between.sum::<i128>()).unwrap_or(i64::MAX);
         self.watch.note("money", None, &[between.cast_unsigned()], || format!("{} between cells", Minor(between)));
-    }
-
-    // -- comparing --
-
-    /// How often a cell is compared: each about once in two seconds, or as often as that can be paid for.
-    pub(super) fn compare_us(&self) -> u64 {
-        (2_000_000 / u64::from(self.setup.cells)).max(250_000)
-    }
-
-    /// I7: replicas that have applied the same are the same, and are what the log says. In its `turn` one
-    /// cell of all, but not again what was compared and has applied nothing since; without one, all.
-    pub(super) fn compare_replicas(&mut self, turn: Option<u64>) {
-        let cells: Vec<CellId> = self.config.cells.all().collect();
-        let chosen = turn.map(|turn| turn as usize % cells.len());
-        for (_, cell) in cells.iter().enumerate().filter(|(nth, _)| chosen.is_none_or(|chosen| chosen == *nth)) {
-            let committed = self.watch.committed(*cell);
-            let mut made = None;
-            for (id, node) in &self.nodes {
-                let Some(group) = node.kernel().and_then(|kernel| kernel.host.cell(*cell)) else { continue };
-                let status = group.status();
-                if let Some(halted) = &status.halted {
-                    self.watch.violated(violation_of(&halted.message));
-                }
-                if let Err(violation) =
-                    self.terms.borrow_mut().hear(*cell, status.id, status.term, node.lives, self.now)
-                {
-                    self.watch.violated(violation);
-                }
-                if status.applied + 1 != committed || status.applied == 0 {
-                    continue;
-                }
-                let stand = (node.lives, status.applied);
-                if self.compared.insert((*id, *cell), stand) == Some(stand) && turn.is_some() {
-                    continue;
-                }
-                let here = group.read(|replica| (replica.machine().cell().digest(), replica.streams()));
-                let there = made.get_or_insert_with(|| {
-                    self.watch.books(|books| (books.cell(*cell).digest(), books.replica(*cell).streams()))
-                });
-                if here != *there {
-                    let message =
-                        format!("{id} has another state of {cell} at entry {} than its log makes", status.applied);
-                    self.watch.violated(Violation::new("I7", message));
-                }
-            }
-        }
     }
 }
