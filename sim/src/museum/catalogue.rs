@@ -105,6 +105,12 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "With the segment that is unlinked goes the only vote of a group." },
     Exhibit { name: "wal.unlink_needed_segment", layer: "log", level: Cluster, oracle: "L1", also: &["I8", "Raft"], needs: &[SmallSegments, PowerLoss],
         what: "A segment is unlinked that holds live entries: after a power loss nobody has them." },
+    Exhibit { name: "wal.purge_point_lost_with_segment", layer: "log", level: Cluster, oracle: "L1", also: &["Raft", "Crash"], needs: &[SmallSegments, Restarts],
+        what: "A checkpoint's purge point is not taken over." },
+    Exhibit { name: "wal.notes_lost_with_segment", layer: "log", level: Cluster, oracle: "L1", also: &["Raft"], needs: &[SmallSegments, Wipe, Restarts],
+        what: "A checkpoint's notes are not taken over, the incarnation among them." },
+    Exhibit { name: "wal.damage_not_noted", layer: "log", level: Cluster, oracle: "Raft", also: &["I7", "I8", "L1", "Crash"], needs: &[LogRot, Restarts],
+        what: "Nobody hears which cells have lost something." },
 
     // -- consensus --
     Exhibit { name: "log.vote_not_persisted", layer: "consensus", level: Cluster, oracle: "Raft", also: &["I8", "Crash"], needs: &[PowerLoss, Restarts],
@@ -131,6 +137,10 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "Deadlines wait until somebody wants something of the cell." },
     Exhibit { name: "lead.spins_without_quorum", layer: "consensus", level: Cluster, oracle: "Crash", also: &[], needs: &[HandOvers, InPlay],
         what: "A leader that has lost its quorum proposes a due deadline again, and again, without a pause." },
+    Exhibit { name: "incarnation.not_noted", layer: "consensus", level: Cluster, oracle: "L1", also: &["Raft"], needs: &[Wipe, Restarts],
+        what: "A new incarnation is not written down." },
+    Exhibit { name: "incarnation.same_again", layer: "consensus", level: Cluster, oracle: "Raft", also: &["L1", "I8"], needs: &[Wipe, Restarts],
+        what: "A replica that lost its data twice comes back as the same." },
 
     // -- snapshots --
     Exhibit { name: "snapshot.says_less", layer: "snapshots", level: Cluster, oracle: "I7", also: &["I1", "I3", "I4"], needs: &[Snapshots, Restarts],
@@ -147,6 +157,10 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "The log forgets what a snapshot replaces before that is on the disk." },
     Exhibit { name: "snapshot.body_not_verified", layer: "snapshots", level: Cluster, oracle: "I7", also: &["I1", "L1"], needs: &[SnapshotRot, Restarts],
         what: "A damaged snapshot is restored as if it were whole." },
+    Exhibit { name: "snapshot.missing_not_noticed", layer: "snapshots", level: Cluster, oracle: "L1", also: &["Raft", "Crash", "I7"], needs: &[SnapshotRot, Snapshots, Restarts],
+        what: "Nobody looks whether there is a snapshot for what the log left out." },
+    Exhibit { name: "install.members_forgotten", layer: "snapshots", level: Cluster, oracle: "L1", also: &["Raft", "I7"], needs: &[Snapshots, Wipe, Partitions, Restarts],
+        what: "A snapshot's members are not taken over." },
 
     // -- streams between cells --
     Exhibit { name: "stream.gap_accepted", layer: "streams", level: Core, oracle: "I3", also: &["I1"], needs: &[Loss],
