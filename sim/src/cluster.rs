@@ -3,8 +3,9 @@
 //! - [`run`]: the driver, window by window. Start here.
 //! - [`node`]: a node's disk and its lives. `seam`: the world it sees. [`wires`]: what is between nodes.
 //! - `told`: what an entry is, as the trace says it.
-//! - [`clients`]: who asks. [`watch`]: who looks, and `asked`: what commands are held
-//!   against. `answers`, `i8_verdicts`, `i8_reads`, `history`, `feeds`, `terms`: what answers are. [`coverage`]: what was tried.
+//! - [`clients`]: who asks. [`watch`]: who looks. `asked`: what commands are held against; `answers`,
+//!   `i8_verdicts`, `i8_reads`, `history`, `feeds`, `terms`: what answers, feeds and leaders are.
+//! - [`coverage`]: what was tried.
 
 mod answers;
 mod asked;

@@ -145,7 +145,7 @@ impl Mesh {
         let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER);
         let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER);
         let socket = TokioRuntime.wrap_udp_socket(socket).map_err(failed)?;
-        Self::over(socket, config, credentials, now_ms)
+        Self::on(socket, config, credentials)
     }
 
     /// On a socket that is there already. As [`bind`](Self::bind) otherwise.
@@ -159,6 +159,14 @@ impl Mesh {
         now_ms: u64,
     ) -> Result<Arc<Self>, MeshError> {
         credentials.check(config.node, config.cluster, now_ms)?;
+        Self::on(socket, config, credentials)
+    }
+
+    fn on(
+        socket: Arc<dyn AsyncUdpSocket>,
+        config: MeshConfig,
+        credentials: Credentials,
+    ) -> Result<Arc<Self>, MeshError> {
         let server = tls::server(&credentials)?;
         let endpoint = tls::endpoint(&credentials, config.life);
         let endpoint = Endpoint::new_with_abstract_socket(endpoint, Some(server), socket, Arc::new(TokioRuntime))

@@ -20,6 +20,10 @@ use crate::{
     oracles::Violation,
 };
 
+/// A bet delay may seem shorter by so much: windows are a few milliseconds long, and timers count in
+/// milliseconds.
+const GRAIN_MS: u64 = 20;
+
 /// A command, or an order's instruction, as bytes: what is compared.
 type Words = Vec<u8>;
 
@@ -118,6 +122,12 @@ pub fn commands_of(request: &Request) -> Vec<Command> {
         | Request::Audit => return Vec::new(),
     };
     vec![one]
+}
+
+/// Whether nothing is asked for but to be told something.
+pub fn only_looks(request: &Request) -> bool {
+    !matches!(request, Request::Place { .. } | Request::Replace { .. } | Request::Cancel { .. })
+        && commands_of(request).is_empty()
 }
 
 /// The orders of a call, and the new prices.
@@ -275,9 +285,8 @@ impl Asked {
             return Err("its market has not been so yet".into());
         }
         let asked = self.deadlines.get(&instruction.key());
-        // Windows are a few milliseconds long, and timers count in milliseconds.
         let served = |(since_us, delay_ms): &(u64, u64)| {
-            now_us.saturating_sub(*since_us).div_ceil(1_000) + 20 >= *delay_ms
+            now_us.saturating_sub(*since_us).div_ceil(1_000) + GRAIN_MS >= *delay_ms
                 && admission
                     .good_until
                     .checked_sub(*delay_ms)
@@ -292,14 +301,14 @@ impl Asked {
     }
 
     /// When an order that was first asked for at `since_us` may be taken at the earliest: the bet delay that
-    /// its market had at some moment since then has to be over. Virtual microseconds; windows count as above.
+    /// its market had at some moment since then has to be over. Virtual microseconds.
     pub fn earliest(&self, market: MarketId, since_us: u64) -> u64 {
         let delays: Vec<(u64, u64)> =
             self.epochs.range((market, 0)..=(market, u64::MAX)).flat_map(|(_, delays)| delays).copied().collect();
         let until = delays.iter().skip(1).map(|(from, _)| *from).chain([u64::MAX]);
         let served = delays.iter().zip(until).filter(|(_, until)| since_us <= *until);
         served
-            .map(|((from, delay_ms), _)| since_us.max(from.saturating_sub(20_000)) + delay_ms * 1_000)
+            .map(|((from, delay_ms), _)| since_us.max(from.saturating_sub(GRAIN_MS * 1_000)) + delay_ms * 1_000)
             .min()
             .unwrap_or(since_us)
     }

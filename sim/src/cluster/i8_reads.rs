@@ -15,7 +15,7 @@ use stakehold_actors::{
 };
 use stakehold_raft::{CellId, Cells, ids::kind};
 
-use super::asked::there;
+use super::asked::{only_looks, there};
 use crate::{books::Books, oracles::Violation};
 
 #[derive(Debug, Default)]
@@ -99,6 +99,9 @@ fn audit_of(books: &Books) -> AuditView {
 impl Reads {
     /// A client asks.
     pub fn begin(&mut self, call: u64, request: &Request, books: &Books) {
+        if !only_looks(request) {
+            return;
+        }
         let part = |cell| Part::new(cell, request.clone(), books);
         let mut parts: Vec<Part> = match request {
             Request::ListMarkets => books.cells.all().map(part).collect(),
@@ -111,22 +114,9 @@ impl Reads {
             let entered = books.cell(parts[0].cell).account_view(*account).map_or(Vec::new(), |view| view.markets);
             parts.extend(entered.into_iter().filter_map(|market| orders_in(*account, market, books)));
         }
-        let looks = matches!(
-            request,
-            Request::GetAccount { .. }
-                | Request::Statement { .. }
-                | Request::ListMarkets
-                | Request::GetMarket { .. }
-                | Request::Book { .. }
-                | Request::ListOrders { .. }
-                | Request::Status
-                | Request::Audit
-        );
-        if looks {
-            let mut read = Read { request: request.clone(), parts };
-            read.note_audit(books);
-            self.under_way.insert(call, read);
-        }
+        let mut read = Read { request: request.clone(), parts };
+        read.note_audit(books);
+        self.under_way.insert(call, read);
     }
 
     /// The books of a cell have changed.

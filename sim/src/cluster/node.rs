@@ -325,6 +325,7 @@ impl Life {
     /// where the one was running makes those panic that wake each other, and a second panic aborts.
     fn block_on(&mut self, future: impl Future<Output = ()>) -> Result<(), String> {
         let Some(runtime) = &self.runtime else { return Ok(()) };
+        // What is from before is not this node's.
         watch::last_panic();
         let run = catch_unwind(AssertUnwindSafe(|| runtime.block_on(future)));
         match (run, watch::last_panic()) {

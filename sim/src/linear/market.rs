@@ -188,8 +188,8 @@ impl Model for Market {
     /// A look, and what leaves the market as it is and is told the same however often it comes. What
     /// nobody heard of may have come to something else later.
     fn is_free(&self, before: &State, call: &Call, after: &State, _: bool) -> bool {
-        let once = matches!(call.op, Op::Look { .. }) || name(&call.op).is_some();
-        before.seen() == after.seen() && call.answer.is_some() && once
+        let told_alike = matches!(call.op, Op::Look { .. }) || name(&call.op).is_some();
+        before.seen() == after.seen() && call.answer.is_some() && told_alike
     }
 }
 

@@ -434,6 +434,7 @@ fn reference_a_settlement_by_another_result() {
     assert!(violation.message.contains("result"), "{violation}");
 }
 
+/// A settlement pays who backed, and in the reference the other one had.
 #[test]
 fn reference_a_settlement_that_pays_the_wrong_accounts() {
     let settled = |one, two| {
