@@ -179,6 +179,38 @@ async fn the_orders_of_a_call_are_carried_out_in_its_order() {
     assert_audit_is_zero(&cluster).await;
 }
 
+/// A cell has room for 2,048 new orders; a bet delay of five seconds must not make that 400 a second.
+#[tokio::test(start_paused = true)]
+async fn orders_in_a_bet_delay_take_no_room_from_others() {
+    let cluster = Cluster::start(1).await;
+    let (hot, calm) = (market(&cluster, 1).await, market(&cluster, 2).await);
+    let ada = account(&cluster, 15, 10_000_000).await;
+    cluster.call(1, Request::TurnInPlay { market: hot, bet_delay_s: 5 }).await.expect("in play");
+    let calls = (0..15).map(|call| {
+        let orders = vec![order(1, Side::Back, 300, 200); 200];
+        let request =
+            Request::Place { account: ada, market: hot, reference: reference(&format!("hot-{call}")), orders };
+        let (cluster, moment) = (&cluster, Duration::from_millis(100 * u64::from(call)));
+        async move {
+            tokio::time::sleep(moment).await;
+            cluster.call(1 + call % 3, request).await
+        }
+    });
+    let began = tokio::time::Instant::now();
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        place(&cluster, 2, ada, calm, "calm", order(1, Side::Back, 300, 200)).await.outcome.expect("rests");
+        assert!(began.elapsed() < Duration::from_secs(2), "it waits for nobody's bet delay");
+    };
+    let (placed, ()) = tokio::join!(futures::future::join_all(calls), meanwhile);
+    for placed in placed {
+        let Ok(Response::Placed { reports, .. }) = placed else { panic!("{placed:?}") };
+        assert!(reports.iter().all(|report| report.outcome.is_ok()), "{reports:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "nobody served the delay twice");
+    assert_audit_is_zero(&cluster).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_reference_has_one_effect_and_one_answer_through_every_node() {
     let cluster = Cluster::start(4).await;

@@ -81,6 +81,7 @@ impl Backend for Gateway {
                 .collect(),
             queues: vec![
                 ("calls".to_owned(), load.calls as u64),
+                ("orders_in_bet_delay".to_owned(), load.delayed as u64),
                 ("market_actors".to_owned(), load.markets as u64),
                 ("wallet_actors".to_owned(), load.wallets as u64),
             ],

@@ -38,6 +38,7 @@ pub const MARKS: &[Mark] = &[
     mark("order.cancelled_on_its_way", "An order comes that was taken in before a cancel-all."),
     mark("order.market_changed_meanwhile", "An order comes that was taken in before its market changed."),
     mark("order.bet_delay_served", "An order in play has waited for the bet delay."),
+    mark("order.waited_for_room", "An order's bet delay is over, and there is no room for it yet."),
     mark("order.leadership_lost_in_funding", "The node that waits for an order's verdict leads its market no longer."),
 
     // -- money on its way back --

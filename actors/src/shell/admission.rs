@@ -1,5 +1,8 @@
 //! Bounds on what a cell may have waiting: a permit is taken before anything is sent to an actor.
 //! Full means a quick, clear refusal; new orders are shed first, cancels and settlement last.
+//!
+//! An order in a bet delay gives its room to others meanwhile: were it to keep it, a market in play
+//! would take no more orders in each delay than there is room for, however fast the cell is.
 
 use std::sync::{
     Arc,
@@ -7,8 +10,13 @@ use std::sync::{
 };
 
 use stakehold_raft::{mistake, reached, seldom};
+use tokio::sync::{Mutex, Notify};
 
 use crate::api::ApiError;
+
+/// Orders that may rest in a bet delay, for each call that may be under way: the kilobyte or two that each
+/// of them takes is all it costs.
+const RESTING_PER_CALL: usize = 8;
 
 /// How much may be under way, and for how long.
 #[derive(Clone, Debug)]
@@ -43,44 +51,128 @@ pub(super) enum Urgency {
 }
 
 #[derive(Debug)]
-pub(super) struct Admission {
-    under_way: Arc<AtomicUsize>,
+struct Room {
+    under_way: AtomicUsize,
+    resting: AtomicUsize,
     most: usize,
+    /// Those whose delay is over and for whom there is no room yet; the first of them has the turn.
+    waiting: AtomicUsize,
+    turn: Mutex<()>,
+    /// A call has left.
+    left: Notify,
 }
+
+#[derive(Debug)]
+pub(super) struct Admission(Arc<Room>);
 
 /// Room for one call; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Permit(Arc<AtomicUsize>);
+pub(super) struct Permit {
+    room: Arc<Room>,
+    rests: bool,
+}
+
+impl Room {
+    /// Takes a place, if fewer than `most` are taken.
+    fn take(&self, most: usize) -> bool {
+        let taken = self.under_way.fetch_add(1, Ordering::Relaxed) < most;
+        if !taken {
+            self.under_way.fetch_sub(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    fn for_orders(&self) -> usize {
+        self.most / 2
+    }
+
+    fn leave(&self) {
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.left.notify_one();
+    }
+}
+
+impl Permit {
+    /// A bet delay begins. Where too many rest already, this one keeps its place among the others.
+    pub(super) fn rest(&mut self) {
+        let room = &self.room;
+        if room.resting.fetch_add(1, Ordering::Relaxed) < room.most.saturating_mul(RESTING_PER_CALL) {
+            self.rests = true;
+            room.leave();
+        } else {
+            room.resting.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The delay is over: waits for room, behind those whose delay ended before and in front of orders that
+    /// are new.
+    pub(super) async fn go_on(&mut self) {
+        if !self.rests {
+            return;
+        }
+        let room = &self.room;
+        if room.waiting.load(Ordering::Relaxed) > 0 || !room.take(room.for_orders()) {
+            reached!("order.waited_for_room");
+            room.waiting.fetch_add(1, Ordering::Relaxed);
+            let _turn = room.turn.lock().await;
+            // Only one ever waits here, so a call that leaves between the look and the wait is not missed.
+            while !room.take(room.for_orders()) {
+                room.left.notified().await;
+            }
+            room.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        room.resting.fetch_sub(1, Ordering::Relaxed);
+        self.rests = false;
+    }
+}
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        if self.rests {
+            self.room.resting.fetch_sub(1, Ordering::Relaxed);
+        } else {
+            self.room.leave();
+        }
     }
 }
 
 impl Admission {
     pub(super) fn new(limits: &Limits) -> Self {
-        Self { under_way: Arc::default(), most: limits.calls_per_cell }
+        Self(Arc::new(Room {
+            under_way: AtomicUsize::new(0),
+            resting: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            most: limits.calls_per_cell,
+            turn: Mutex::new(()),
+            left: Notify::new(),
+        }))
     }
 
     pub(super) fn enter(&self, urgency: Urgency) -> Result<Permit, ApiError> {
-        let room = match urgency {
-            Urgency::NewOrder => self.most / 2,
-            Urgency::Funding => self.most * 3 / 4,
-            Urgency::Other => self.most,
+        let room = &self.0;
+        let most = match urgency {
+            // Whose delay is over has waited longer.
+            Urgency::NewOrder if room.waiting.load(Ordering::Relaxed) > 0 => 0,
+            Urgency::NewOrder => room.for_orders(),
+            Urgency::Funding => room.most * 3 / 4,
+            Urgency::Other => room.most,
         };
-        let admitted = self.under_way.fetch_add(1, Ordering::Relaxed) < room || mistake!("admission.no_limit");
-        if admitted && !seldom!("busy.at_once") {
-            Ok(Permit(self.under_way.clone()))
+        let most = if mistake!("admission.no_limit") { usize::MAX } else { most };
+        if !seldom!("busy.at_once") && room.take(most) {
+            Ok(Permit { room: room.clone(), rests: false })
         } else {
             reached!("busy.refused");
-            self.under_way.fetch_sub(1, Ordering::Relaxed);
             Err(ApiError::Busy { retry_after_ms: 20 })
         }
     }
 
     pub(super) fn under_way(&self) -> usize {
-        self.under_way.load(Ordering::Relaxed)
+        self.0.under_way.load(Ordering::Relaxed)
+    }
+
+    /// Orders in a bet delay.
+    pub(super) fn resting(&self) -> usize {
+        self.0.resting.load(Ordering::Relaxed)
     }
 }
 
@@ -100,5 +192,53 @@ mod tests {
         assert!(full(Urgency::Other));
         drop((orders, funding, cancel));
         assert_eq!(admission.under_way(), 0);
+    }
+
+    fn orders(admission: &Admission, count: usize) -> Vec<Permit> {
+        (0..count).map(|_| admission.enter(Urgency::NewOrder).unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_bet_delay_takes_no_room_from_others() {
+        let admission = Admission::new(&Limits { calls_per_cell: 4, ..Limits::default() });
+        let mut resting = Vec::new();
+        for _ in 0..4 * RESTING_PER_CALL {
+            let mut permit = admission.enter(Urgency::NewOrder).unwrap();
+            permit.rest();
+            resting.push(permit);
+        }
+        assert_eq!((admission.under_way(), admission.resting()), (0, 4 * RESTING_PER_CALL));
+        // One more than may rest stays where it was.
+        let mut one_more = admission.enter(Urgency::NewOrder).unwrap();
+        one_more.rest();
+        assert_eq!((admission.under_way(), admission.resting()), (1, 4 * RESTING_PER_CALL));
+        one_more.go_on().await;
+        resting[0].go_on().await;
+        assert_eq!((admission.under_way(), admission.resting()), (2, 4 * RESTING_PER_CALL - 1));
+        drop((resting, one_more));
+        assert_eq!((admission.under_way(), admission.resting()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn whose_delay_is_over_goes_on_in_turn_and_before_new_orders() {
+        let admission = Admission::new(&Limits { calls_per_cell: 4, ..Limits::default() });
+        let mut delayed = orders(&admission, 2);
+        delayed.iter_mut().for_each(Permit::rest);
+        let mut others = orders(&admission, 2);
+        let (mut second, mut first) = (delayed.pop().unwrap(), delayed.pop().unwrap());
+        {
+            let mut ahead = Box::pin(first.go_on());
+            let mut behind = Box::pin(second.go_on());
+            assert!(futures::poll!(&mut ahead).is_pending() && futures::poll!(&mut behind).is_pending());
+            others.pop();
+            assert!(admission.enter(Urgency::NewOrder).is_err(), "there is room, and somebody who waits for it");
+            assert!(futures::poll!(&mut behind).is_pending() && futures::poll!(&mut ahead).is_ready());
+            assert!(futures::poll!(&mut behind).is_pending());
+            others.pop();
+            assert!(futures::poll!(&mut behind).is_ready());
+        }
+        assert_eq!((admission.under_way(), admission.resting()), (2, 0));
+        drop((first, second));
+        assert!(admission.enter(Urgency::NewOrder).is_ok());
     }
 }

@@ -61,6 +61,8 @@ pub struct CellGauge {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Load {
     pub calls: usize,
+    /// Orders in a bet delay, which are not among the calls.
+    pub delayed: usize,
     pub markets: usize,
     pub wallets: usize,
     pub fsyncs: u64,
@@ -119,6 +121,7 @@ impl Exchange {
         for desk in self.desks.values() {
             let (markets, wallets) = desk.actors();
             load.calls += desk.admission.under_way();
+            load.delayed += desk.admission.resting();
             load.markets += markets;
             load.wallets += wallets;
         }

@@ -58,12 +58,12 @@ impl Actor for MarketActor {
     ) -> Result<(), ActorProcessingErr> {
         let (desk, market) = state;
         match message {
-            MarketMessage::Execute { exchange, request_id, instruction, good_until, line, reply, permit, busy } => {
+            MarketMessage::Execute { exchange, request_id, instruction, good_until, line, reply, mut permit, busy } => {
                 if desk.take_off(&instruction, reply) {
                     let desk = desk.clone();
                     let run = Run::begin(&desk, request_id, instruction, good_until, line);
                     tokio::spawn(async move {
-                        run.fly(&desk, &exchange).await;
+                        run.fly(&desk, &exchange, &mut permit).await;
                         busy.end(desk.world.clock.now_ms());
                         if mistake!("market.permit_leaked") {
                             std::mem::forget(permit);

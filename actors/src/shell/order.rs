@@ -9,6 +9,7 @@ use stakehold_raft::{mistake, reached};
 use tokio::sync::oneshot;
 
 use super::{
+    admission::Permit,
     desk::{Decision, Desk},
     exchange::Exchange,
     wire::Failure,
@@ -103,21 +104,27 @@ impl Run {
         Self { request_id, instruction, key, admission, delay: Duration::from_millis(delay_ms), line }
     }
 
-    pub(super) async fn fly(mut self, desk: &Desk, exchange: &Arc<Exchange>) {
-        let result = self.decide(desk, exchange).await;
+    pub(super) async fn fly(mut self, desk: &Desk, exchange: &Arc<Exchange>, permit: &mut Permit) {
+        let result = self.decide(desk, exchange, permit).await;
         tracing::debug!(request_id = self.request_id, cell = %desk.id, result = ?result.as_ref().map(Result::is_ok), "landed");
         desk.land(&self.key, &result);
         self.line.until_passed().await;
         self.line.passed();
     }
 
-    async fn decide(&mut self, desk: &Desk, exchange: &Arc<Exchange>) -> Result<Result<OrderView, Refusal>, Failure> {
+    async fn decide(
+        &mut self,
+        desk: &Desk,
+        exchange: &Arc<Exchange>,
+        permit: &mut Permit,
+    ) -> Result<Result<OrderView, Refusal>, Failure> {
         // A verdict stands: whoever asks for it again does not serve the bet delay again.
         if let Needed::Verdict(outcome) = desk.read(|cell| cell.needed(&self.instruction)) {
             return Ok(outcome);
         }
         if !self.delay.is_zero() && !mistake!("order.bet_delay_skipped") {
             // Nothing is promised meanwhile: no money moves before the delay is over.
+            permit.rest();
             tokio::time::sleep(self.delay).await;
             reached!("order.bet_delay_served");
             if mistake!("order.admitted_after_its_delay") {
@@ -127,6 +134,8 @@ impl Run {
             }
         }
         self.line.until_sent().await;
+        // Only now: whoever took room and waited for the one in front could keep it from the room it needs.
+        permit.go_on().await;
         let mut needed = desk.read(|cell| cell.needed(&self.instruction));
         if needed == Needed::Funds(Minor::ZERO) {
             self.line.until_passed().await;
