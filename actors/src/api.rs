@@ -395,7 +395,8 @@ pub struct ReplicaView {
     pub node: u16,
     pub applied: u64,
     pub committed: u64,
-    /// Hex of the state hash at `applied`; empty where the state is too large to hash in passing.
+    /// Hex of the state hash at `applied`; empty where the state is too large to hash in passing, or has
+    /// changed since it was hashed a moment ago.
     pub digest: String,
     pub halted: Option<String>,
 }

@@ -305,7 +305,8 @@ fn agreed(status: &ClusterStatus) -> bool {
         && status.cells.iter().all(|cell| {
             let mut states: Vec<_> = cell.replicas.iter().map(|r| (r.applied, &r.digest)).collect();
             states.dedup();
-            cell.replicas.len() == 3 && states.len() == 1
+            let hashed = cell.replicas.iter().all(|r| !r.digest.is_empty());
+            cell.replicas.len() == 3 && states.len() == 1 && hashed
         })
 }
 

@@ -86,6 +86,27 @@ impl Busy {
     }
 }
 
+/// The hash of a state, kept for whoever asks again.
+#[derive(Debug, Default)]
+pub(super) struct Hashed(Mutex<Option<(u64, u64, String)>>);
+
+impl Hashed {
+    /// The hash of the state that entry `applied` has made; empty if another one was taken less than `every_ms`
+    /// ago, by a clock that only goes on.
+    pub(super) fn at(&self, applied: u64, now_ms: u64, every_ms: u64, hash: impl FnOnce() -> String) -> String {
+        let mut last = lock(&self.0);
+        match &*last {
+            Some((at, _, digest)) if *at == applied => digest.clone(),
+            Some((_, when, _)) if now_ms < when + every_ms => String::new(),
+            _ => {
+                let digest = hash();
+                *last = Some((applied, now_ms, digest.clone()));
+                digest
+            }
+        }
+    }
+}
+
 pub(super) struct Desk {
     pub(super) id: CellId,
     group: Arc<Group<ExchangeMachine>>,
@@ -94,6 +115,7 @@ pub(super) struct Desk {
     pub(super) admission: Admission,
     pub(super) feeds: FeedHub,
     pub(super) latency: Latency,
+    pub(super) hashed: Hashed,
     /// Acknowledged messages when the outbox was last looked at, and since when none was.
     outbox_at: AtomicU64,
     outbox_since: AtomicU64,
@@ -124,6 +146,7 @@ impl Desk {
             limits,
             feeds: FeedHub::default(),
             latency: Latency::default(),
+            hashed: Hashed::default(),
             outbox_at: AtomicU64::new(0),
             outbox_since: AtomicU64::new(u64::MAX),
             waiting: Mutex::default(),
@@ -395,5 +418,27 @@ pub(super) fn failure(error: ProposeError) -> Failure {
         ProposeError::NotLeader { leader } => Failure::NotLeader(leader.map(|NodeId(n)| n)),
         ProposeError::Unknown => Failure::Api(ApiError::Unknown),
         ProposeError::Halted => Failure::Api(ApiError::Unavailable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_changes_is_hashed_now_and_then_and_one_that_does_not_once() {
+        let (hashed, mut count) = (Hashed::default(), 0);
+        let mut at = |applied, now_ms| {
+            hashed.at(applied, now_ms, 1_000, || {
+                count += 1;
+                format!("{count}")
+            })
+        };
+        assert_eq!(at(7, 5_000), "1");
+        assert_eq!(at(7, 5_001), "1");
+        assert_eq!(at(8, 5_999), "", "too early");
+        assert_eq!(at(7, 5_999), "1");
+        assert_eq!(at(8, 6_000), "2");
+        assert_eq!(at(8, 60_000), "2");
     }
 }

@@ -18,6 +18,9 @@ use crate::{
 /// Wallets and references above which a status leaves a cell's digest out: so many take about ten
 /// milliseconds to hash.
 const DIGEST_ENTRIES_MAX: u64 = 20_000;
+/// A cell that has changed is not hashed again before so many milliseconds have passed: whoever asks for a
+/// status every moment must not slow down a cell that is busy.
+const DIGEST_EVERY_MS: u64 = 1_000;
 /// How long a node may take to tell how it is, before it counts as unreachable.
 const STATUS_PATIENCE_MS: u64 = 500;
 
@@ -96,7 +99,7 @@ impl Exchange {
                     node: self.world.node.0,
                     applied: here.applied,
                     committed: here.committed,
-                    digest: self.digest(*cell),
+                    digest: self.digest(*cell, here.applied),
                     halted: here.halted.as_ref().map(|h| format!("at {} of term {}: {}", h.index, h.term, h.message)),
                 },
                 outbox: here.outbox.iter().map(|(to, waiting)| (*to, *waiting as u64)).collect(),
@@ -126,19 +129,22 @@ impl Exchange {
         NodeReport { node, cells }
     }
 
-    /// The first bytes of the state's hash, in hexadecimal; empty where the state is so large that
-    /// hashing it would hold the node up.
-    fn digest(&self, cell: CellId) -> String {
+    /// The first bytes of the state's hash, in hexadecimal; empty where the state is so large, or changes so
+    /// fast, that hashing it would hold the node up.
+    fn digest(&self, cell: CellId, applied: u64) -> String {
         let Some(group) = self.host.cell(cell) else { return String::new() };
-        let large = self.desks.get(&cell).is_some_and(|desk| {
-            let (wallets, _, references) = desk.read(|cell| cell.sizes());
-            wallets + references > DIGEST_ENTRIES_MAX
-        });
-        if large {
+        let hash = || {
+            let digest = group.read(stakehold_raft::replica::Replica::digest);
+            digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        };
+        // The meta cell has no desk, and is small.
+        let Some(desk) = self.desks.get(&cell) else { return hash() };
+        let (wallets, _, references) = desk.read(|cell| cell.sizes());
+        if wallets + references > DIGEST_ENTRIES_MAX {
             return String::new();
         }
-        let digest = group.read(stakehold_raft::replica::Replica::digest);
-        digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        let now_ms = self.world.clock.monotonic_ns() / 1_000_000;
+        desk.hashed.at(applied, now_ms, DIGEST_EVERY_MS, hash)
     }
 
     /// Every node and every cell, as each node sees itself.

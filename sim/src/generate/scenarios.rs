@@ -13,6 +13,8 @@ pub struct Profile {
     pub cells: u16,
     pub clients: u16,
     pub accounts: u64,
+    /// What an account begins with is one of these, in minor units.
+    pub deposits: &'static [i64],
     /// Markets that are there at the same time.
     pub markets: u64,
     /// Client calls in a virtual second.
@@ -49,9 +51,10 @@ pub struct Scenario {
     pub make: fn(&mut Rng) -> Profile,
 }
 
-pub const SCENARIOS: [Scenario; 9] = [
+pub const SCENARIOS: [Scenario; 10] = [
     Scenario { name: "swarm", what: "a random subset of everything; another one with every seed", make: swarm },
     Scenario { name: "quiet-day", what: "some bets, nothing goes wrong", make: quiet_day },
+    Scenario { name: "busy-day", what: "thousands of bets a second, nothing goes wrong", make: busy_day },
     Scenario {
         name: "cup-final",
         what: "one market, a surge of twenty times, goals and in-play turns, a node or two dies",
@@ -122,12 +125,16 @@ fn tuning(rng: &mut Rng) -> Tuning {
     }
 }
 
+/// Some are rich, some always at their limit.
+const RICH_AND_POOR: &[i64] = &[2_000, 20_000, 200_000, 2_000_000];
+
 fn quiet_day(rng: &mut Rng) -> Profile {
     Profile {
         nodes: 3,
         cells: 4,
         clients: 8,
         accounts: 20,
+        deposits: RICH_AND_POOR,
         markets: 6,
         rate: 50,
         surge: 1,
@@ -148,6 +155,21 @@ fn quiet_day(rng: &mut Rng) -> Profile {
     }
 }
 
+fn busy_day(rng: &mut Rng) -> Profile {
+    Profile {
+        clients: 64,
+        accounts: 400,
+        deposits: &[2_000_000],
+        markets: 12,
+        rate: 4_000,
+        until_ms: 10_000,
+        market_ms: 20_000,
+        in_play: 20,
+        hot_wallet: 0,
+        ..quiet_day(rng)
+    }
+}
+
 fn swarm(rng: &mut Rng) -> Profile {
     let faults = KINDS.into_iter().filter(|_| rng.percent(35)).collect();
     Profile {
@@ -162,6 +184,7 @@ fn swarm(rng: &mut Rng) -> Profile {
         },
         clients: *rng.pick(&[2, 8, 32]),
         accounts: *rng.pick(&[4, 12, 40]),
+        deposits: RICH_AND_POOR,
         markets: *rng.pick(&[2, 5, 12]),
         rate: *rng.pick(&[20, 50, 100, 200]),
         surge: *rng.pick(&[1, 1, 5, 20]),

@@ -112,8 +112,7 @@ impl Maker<'_> {
         for n in 1..=self.profile.accounts {
             let account = AccountId(n);
             self.operator(400, Request::CreateAccount { account, name: format!("account {n}") });
-            // Some are rich, some always at their limit.
-            let amount = Minor(*self.rng.pick(&[2_000, 20_000, 200_000, 2_000_000]));
+            let amount = Minor(*self.rng.pick(self.profile.deposits));
             let reference = self.fresh('d');
             self.operator(900, Request::Deposit { account, amount, reference });
             if self.rng.percent(15) {
