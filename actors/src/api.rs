@@ -368,6 +368,23 @@ pub struct ClusterStatus {
     pub cells: Vec<CellView>,
 }
 
+impl ClusterStatus {
+    /// Whether all nodes are reachable, and each cell has a leader and so many replicas, all at the same entry
+    /// with the same hash. False as well while a hash is left out.
+    pub fn agrees(&self, replicas: usize) -> bool {
+        let same = |cell: &CellView| {
+            let first = cell.replicas.first().map(|replica| (replica.applied, &replica.digest));
+            let well = |replica: &ReplicaView| {
+                !replica.digest.is_empty()
+                    && replica.halted.is_none()
+                    && first == Some((replica.applied, &replica.digest))
+            };
+            cell.leader.is_some() && cell.replicas.len() == replicas && cell.replicas.iter().all(well)
+        };
+        self.nodes.iter().all(|node| node.reachable) && self.cells.iter().all(same)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeView {
     pub node: u16,

@@ -299,17 +299,6 @@ fn program_on_a_failing_disk(directory: &Path) -> (PathBuf, PathBuf) {
     (wrapper, flag)
 }
 
-/// Every cell has three replicas at the same entry with the same hash.
-fn agreed(status: &ClusterStatus) -> bool {
-    status.nodes.iter().all(|node| node.reachable)
-        && status.cells.iter().all(|cell| {
-            let mut states: Vec<_> = cell.replicas.iter().map(|r| (r.applied, &r.digest)).collect();
-            states.dedup();
-            let hashed = cell.replicas.iter().all(|r| !r.digest.is_empty());
-            cell.replicas.len() == 3 && states.len() == 1 && hashed
-        })
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_fsync_ends_the_node_with_a_sentence_and_the_others_go_on() {
     let _alone = ONE_AT_A_TIME.lock().await;
@@ -364,7 +353,7 @@ async fn a_failed_fsync_ends_the_node_with_a_sentence_and_the_others_go_on() {
     let started = Instant::now();
     loop {
         let status = status(&second).await;
-        if agreed(&status) {
+        if status.agrees(3) {
             break;
         }
         assert!(started.elapsed() < LIVENESS, "it does not catch up: {status:#?}");

@@ -86,17 +86,6 @@ async fn until(client: &Client, what: &str, good: impl Fn(&ClusterStatus) -> boo
     }
 }
 
-/// Every cell has three replicas at the same entry with the same hash.
-fn agreed(status: &ClusterStatus) -> bool {
-    status.nodes.iter().all(|node| node.reachable)
-        && status.cells.iter().all(|cell| {
-            let mut states: Vec<_> = cell.replicas.iter().map(|r| (r.applied, &r.digest)).collect();
-            states.dedup();
-            let hashed = cell.replicas.iter().all(|r| !r.digest.is_empty());
-            cell.replicas.len() == 3 && states.len() == 1 && hashed
-        })
-}
-
 /// The segments of a node's log, in order.
 fn segments(data: &Path) -> Vec<PathBuf> {
     let names =
@@ -173,7 +162,7 @@ async fn written_by_one_alone(cluster: &mut Cluster, round: usize) -> Vec<String
     loop {
         until(&first, "all agree and each leads its share", |status| {
             let led = |node| status.cells.iter().filter(|cell| cell.leader == Some(node)).count();
-            agreed(status) && (1..=3).all(|node| (5..=6).contains(&led(node)))
+            status.agrees(3) && (1..=3).all(|node| (5..=6).contains(&led(node)))
         })
         .await;
         let held = hold(&data);
@@ -227,7 +216,7 @@ async fn a_log_that_was_cut_in_its_last_write_goes_on() {
         cluster.thaw(1);
         cluster.launch(2).expect("it can be started");
         cluster.wait_ready(2).await.unwrap_or_else(|error| panic!("round {round}, cut at {cut}: {error}"));
-        let status = until(&first, "the node with the cut log agrees with the others", agreed).await;
+        let status = until(&first, "the node with the cut log agrees with the others", |status| status.agrees(3)).await;
         assert!(status.nodes.iter().all(|node| node.note.is_none()), "round {round}, cut at {cut}: {:?}", status.nodes);
         // Whether they had come through or not: said again, each is there once.
         for reference in &references {
@@ -249,7 +238,7 @@ async fn a_follower_that_lost_what_it_had_acknowledged_takes_nobody_down_with_it
     let first = client(&cluster, 0);
     fill(&first).await;
     for round in 0..4 {
-        until(&first, "all agree", agreed).await;
+        until(&first, "all agree", |status| status.agrees(3)).await;
         cluster.kill(2);
         // The last batch and every trace of it, as on a disk that said yes and did nothing.
         let data = cluster.data(2);
@@ -260,7 +249,7 @@ async fn a_follower_that_lost_what_it_had_acknowledged_takes_nobody_down_with_it
         fs::remove_file(data.join("wal/mark")).expect("it is there");
         cluster.launch(2).expect("it can be started");
         cluster.wait_ready(2).await.unwrap_or_else(|error| panic!("round {round}: {error}"));
-        let status = until(&first, "it is sent again what it lost", agreed).await;
+        let status = until(&first, "it is sent again what it lost", |status| status.agrees(3)).await;
         let halted: Vec<_> = status.cells.iter().flat_map(|c| &c.replicas).filter_map(|r| r.halted.as_ref()).collect();
         assert!(halted.is_empty(), "round {round}: {halted:?}");
         for account in 1..=40 {
@@ -277,7 +266,7 @@ async fn one_rotten_byte_is_named_and_its_replica_does_not_vote_as_before() {
         let mut cluster = cluster(3).await;
         let first = client(&cluster, 0);
         fill(&first).await;
-        until(&first, "all agree", agreed).await;
+        until(&first, "all agree", |status| status.agrees(3)).await;
         assert!(cluster.stop(2).await, "it stops by itself when asked");
         let (segment, places) = batches(&cluster.data(2));
         let place = if middle { places[places.len() / 2] } else { places[places.len() - 2] };

@@ -327,17 +327,6 @@ fn reference(name: &str) -> Reference {
     Reference::new(name).expect("short visible ASCII")
 }
 
-/// Every cell has three replicas at the same entry with the same hash, and a leader.
-fn agreed(status: &ClusterStatus) -> bool {
-    status.nodes.iter().all(|node| node.reachable)
-        && status.cells.iter().all(|cell| {
-            let mut states: Vec<_> = cell.replicas.iter().map(|r| (r.applied, &r.digest)).collect();
-            states.dedup();
-            let hashed = cell.replicas.iter().all(|r| !r.digest.is_empty() && r.halted.is_none());
-            cell.replicas.len() == 3 && states.len() == 1 && hashed && cell.leader.is_some()
-        })
-}
-
 /// Ada and Bob with 1000.00 each, and an open market.
 async fn found(doors: &Doors) -> MarketId {
     for (account, name) in [(1, "Ada"), (2, "Bob")] {
@@ -373,7 +362,7 @@ async fn play(containers: &Containers) {
     for node in 0..3 {
         bets.extend(match_pair(&doors, &[node], market, &format!("through-{node}")).await);
     }
-    doors.until(0, "the three agree", agreed).await;
+    doors.until(0, "the three agree", |status| status.agrees(3)).await;
 
     // Cut off: whoever it was leading finds new leaders, and every bet is taken.
     docker(&["network", "disconnect", &containers.network(), &containers.container(3)]);
@@ -391,7 +380,7 @@ async fn play(containers: &Containers) {
     // Back again, under its name.
     docker(&["network", "connect", "--alias", "n3", &containers.network(), &containers.container(3)]);
     let healed = Instant::now();
-    doors.until(2, "the one that was cut off catches up", agreed).await;
+    doors.until(2, "the one that was cut off catches up", |status| status.agrees(3)).await;
     println!("  caught up {:?} after it was connected again", healed.elapsed());
     bets.extend(match_pair(&doors, &[2], market, "healed").await);
 
@@ -411,7 +400,7 @@ async fn play(containers: &Containers) {
         assert!(audit.conserved && audit.sum == 0 && audit.problems.is_empty(), "{audit:?}");
         assert_eq!(audit.external, 200_000, "what was paid in");
     }
-    doors.until(1, "the three agree in the end", agreed).await;
+    doors.until(1, "the three agree in the end", |status| status.agrees(3)).await;
 
     // The published UDP port: the native protocol, with the cluster's own CA.
     let native = Client::quic(&target).expect("the address is one");

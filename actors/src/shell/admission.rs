@@ -14,9 +14,9 @@ use tokio::sync::{Mutex, Notify};
 
 use crate::api::ApiError;
 
-/// Orders that may rest in a bet delay, for each call that may be under way: the kilobyte or two that each
-/// of them takes is all it costs.
-const RESTING_PER_CALL: usize = 8;
+/// Orders that may be in a bet delay, for each call that may be under way: the kilobyte or two that each of
+/// them takes is all it costs.
+const DELAYED_PER_CALL: usize = 8;
 
 /// How much may be under way, and for how long.
 #[derive(Clone, Debug)]
@@ -53,8 +53,9 @@ pub(super) enum Urgency {
 #[derive(Debug)]
 struct Room {
     under_way: AtomicUsize,
-    resting: AtomicUsize,
     most: usize,
+    /// Orders in a bet delay, and those that wait for room after it.
+    delayed: AtomicUsize,
     /// Those whose delay is over and for whom there is no room yet; the first of them has the turn.
     waiting: AtomicUsize,
     turn: Mutex<()>,
@@ -69,7 +70,24 @@ pub(super) struct Admission(Arc<Room>);
 #[derive(Debug)]
 pub(super) struct Permit {
     room: Arc<Room>,
-    rests: bool,
+    /// It has given its room away until its bet delay is over.
+    delayed: bool,
+}
+
+/// Counts one that waits, as long as it does.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn begin(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Room {
@@ -93,43 +111,42 @@ impl Room {
 }
 
 impl Permit {
-    /// A bet delay begins. Where too many rest already, this one keeps its place among the others.
-    pub(super) fn rest(&mut self) {
+    /// A bet delay begins: others have the room meanwhile. Where too many are delayed already, this one keeps it.
+    pub(super) fn begin_delay(&mut self) {
         let room = &self.room;
-        if room.resting.fetch_add(1, Ordering::Relaxed) < room.most.saturating_mul(RESTING_PER_CALL) {
-            self.rests = true;
+        if room.delayed.fetch_add(1, Ordering::Relaxed) < room.most.saturating_mul(DELAYED_PER_CALL) {
+            self.delayed = true;
             room.leave();
         } else {
-            room.resting.fetch_sub(1, Ordering::Relaxed);
+            room.delayed.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     /// The delay is over: waits for room, behind those whose delay ended before and in front of orders that
     /// are new.
-    pub(super) async fn go_on(&mut self) {
-        if !self.rests {
+    pub(super) async fn end_delay(&mut self) {
+        if !self.delayed {
             return;
         }
         let room = &self.room;
         if room.waiting.load(Ordering::Relaxed) > 0 || !room.take(room.for_orders()) {
             reached!("order.waited_for_room");
-            room.waiting.fetch_add(1, Ordering::Relaxed);
+            let _waiting = Waiting::begin(&room.waiting);
             let _turn = room.turn.lock().await;
             // Only one ever waits here, so a call that leaves between the look and the wait is not missed.
             while !room.take(room.for_orders()) {
                 room.left.notified().await;
             }
-            room.waiting.fetch_sub(1, Ordering::Relaxed);
         }
-        room.resting.fetch_sub(1, Ordering::Relaxed);
-        self.rests = false;
+        room.delayed.fetch_sub(1, Ordering::Relaxed);
+        self.delayed = false;
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.rests {
-            self.room.resting.fetch_sub(1, Ordering::Relaxed);
+        if self.delayed {
+            self.room.delayed.fetch_sub(1, Ordering::Relaxed);
         } else {
             self.room.leave();
         }
@@ -140,9 +157,9 @@ impl Admission {
     pub(super) fn new(limits: &Limits) -> Self {
         Self(Arc::new(Room {
             under_way: AtomicUsize::new(0),
-            resting: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
             most: limits.calls_per_cell,
+            delayed: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             turn: Mutex::new(()),
             left: Notify::new(),
         }))
@@ -159,7 +176,7 @@ impl Admission {
         };
         let most = if mistake!("admission.no_limit") { usize::MAX } else { most };
         if !seldom!("busy.at_once") && room.take(most) {
-            Ok(Permit { room: room.clone(), rests: false })
+            Ok(Permit { room: room.clone(), delayed: false })
         } else {
             reached!("busy.refused");
             Err(ApiError::Busy { retry_after_ms: 20 })
@@ -170,9 +187,9 @@ impl Admission {
         self.0.under_way.load(Ordering::Relaxed)
     }
 
-    /// Orders in a bet delay.
-    pub(super) fn resting(&self) -> usize {
-        self.0.resting.load(Ordering::Relaxed)
+    /// Orders in a bet delay, and those that wait for room after it.
+    pub(super) fn delayed(&self) -> usize {
+        self.0.delayed.load(Ordering::Relaxed)
     }
 }
 
@@ -201,34 +218,34 @@ mod tests {
     #[tokio::test]
     async fn a_bet_delay_takes_no_room_from_others() {
         let admission = Admission::new(&Limits { calls_per_cell: 4, ..Limits::default() });
-        let mut resting = Vec::new();
-        for _ in 0..4 * RESTING_PER_CALL {
+        let mut all = Vec::new();
+        for _ in 0..4 * DELAYED_PER_CALL {
             let mut permit = admission.enter(Urgency::NewOrder).unwrap();
-            permit.rest();
-            resting.push(permit);
+            permit.begin_delay();
+            all.push(permit);
         }
-        assert_eq!((admission.under_way(), admission.resting()), (0, 4 * RESTING_PER_CALL));
-        // One more than may rest stays where it was.
+        assert_eq!((admission.under_way(), admission.delayed()), (0, 4 * DELAYED_PER_CALL));
+        // One more than may be delayed stays where it was.
         let mut one_more = admission.enter(Urgency::NewOrder).unwrap();
-        one_more.rest();
-        assert_eq!((admission.under_way(), admission.resting()), (1, 4 * RESTING_PER_CALL));
-        one_more.go_on().await;
-        resting[0].go_on().await;
-        assert_eq!((admission.under_way(), admission.resting()), (2, 4 * RESTING_PER_CALL - 1));
-        drop((resting, one_more));
-        assert_eq!((admission.under_way(), admission.resting()), (0, 0));
+        one_more.begin_delay();
+        assert_eq!((admission.under_way(), admission.delayed()), (1, 4 * DELAYED_PER_CALL));
+        one_more.end_delay().await;
+        all[0].end_delay().await;
+        assert_eq!((admission.under_way(), admission.delayed()), (2, 4 * DELAYED_PER_CALL - 1));
+        drop((all, one_more));
+        assert_eq!((admission.under_way(), admission.delayed()), (0, 0));
     }
 
     #[tokio::test]
     async fn whose_delay_is_over_goes_on_in_turn_and_before_new_orders() {
         let admission = Admission::new(&Limits { calls_per_cell: 4, ..Limits::default() });
         let mut delayed = orders(&admission, 2);
-        delayed.iter_mut().for_each(Permit::rest);
+        delayed.iter_mut().for_each(Permit::begin_delay);
         let mut others = orders(&admission, 2);
         let (mut second, mut first) = (delayed.pop().unwrap(), delayed.pop().unwrap());
         {
-            let mut ahead = Box::pin(first.go_on());
-            let mut behind = Box::pin(second.go_on());
+            let mut ahead = Box::pin(first.end_delay());
+            let mut behind = Box::pin(second.end_delay());
             assert!(futures::poll!(&mut ahead).is_pending() && futures::poll!(&mut behind).is_pending());
             others.pop();
             assert!(admission.enter(Urgency::NewOrder).is_err(), "there is room, and somebody who waits for it");
@@ -237,7 +254,7 @@ mod tests {
             others.pop();
             assert!(futures::poll!(&mut behind).is_ready());
         }
-        assert_eq!((admission.under_way(), admission.resting()), (2, 0));
+        assert_eq!((admission.under_way(), admission.delayed()), (2, 0));
         drop((first, second));
         assert!(admission.enter(Urgency::NewOrder).is_ok());
     }

@@ -121,7 +121,7 @@ impl Exchange {
         for desk in self.desks.values() {
             let (markets, wallets) = desk.actors();
             load.calls += desk.admission.under_way();
-            load.delayed += desk.admission.resting();
+            load.delayed += desk.admission.delayed();
             load.markets += markets;
             load.wallets += wallets;
         }

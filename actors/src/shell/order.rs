@@ -124,7 +124,7 @@ impl Run {
         }
         if !self.delay.is_zero() && !mistake!("order.bet_delay_skipped") {
             // Nothing is promised meanwhile: no money moves before the delay is over.
-            permit.rest();
+            permit.begin_delay();
             tokio::time::sleep(self.delay).await;
             reached!("order.bet_delay_served");
             if mistake!("order.admitted_after_its_delay") {
@@ -135,7 +135,7 @@ impl Run {
         }
         self.line.until_sent().await;
         // Only now: whoever took room and waited for the one in front could keep it from the room it needs.
-        permit.go_on().await;
+        permit.end_delay().await;
         let mut needed = desk.read(|cell| cell.needed(&self.instruction));
         if needed == Needed::Funds(Minor::ZERO) {
             self.line.until_passed().await;

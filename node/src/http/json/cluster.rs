@@ -26,7 +26,8 @@ mirror! {
         node: u16,
         applied: u64,
         committed: u64,
-        /// Hex of the state hash at `applied`.
+        /// Hex of the state hash at `applied`; empty where the state is too large to hash in passing, or has
+        /// changed since it was hashed a moment ago.
         digest: String,
         /// Why it stopped, if it did.
         halted: Option<String>,
