@@ -130,7 +130,7 @@ impl<M: Machine> Engine<M> {
     pub async fn start(start: Start<M>) -> Result<Self, String> {
         let Start { cell, id, timing, links, wal, found, snapshots, shared, watcher, entropy } = start;
         let config = config(cell, &timing)?;
-        let log = log::GroupLog::new(links.group, wal, found)?;
+        let log = log::GroupLog::new((cell, id), links.group, wal, found)?;
         let applier = state::Applier::new((cell, id), shared, watcher, snapshots);
         let raft = with_entropy(entropy, Raft::new(id, Arc::new(config), links, log, applier));
         let raft = raft.await.map_err(|e| e.to_string())?;

@@ -9,6 +9,8 @@
 //! without it the macros are `false` or nothing, and no name of a point is in the binary. A test
 //! builds the node alone and looks.
 
+use crate::consensus::RaftId;
+
 /// Whether the known mistake of this name is to be made here. Never in a node that is built alone.
 #[cfg(not(feature = "simulation"))]
 #[macro_export]
@@ -87,6 +89,26 @@ macro_rules! reached {
     };
 }
 
+/// Says what a replica's log has acknowledged, or found (see [`Kept`](crate::points::Kept)); a node that
+/// is built alone does not look at it.
+#[cfg(not(feature = "simulation"))]
+#[macro_export]
+macro_rules! kept {
+    ($replica:expr, $kept:expr) => {
+        if false {
+            let _ = ($replica, $kept);
+        }
+    };
+}
+
+#[cfg(feature = "simulation")]
+#[macro_export]
+macro_rules! kept {
+    ($replica:expr, $kept:expr) => {
+        $crate::points::kept($replica, $kept)
+    };
+}
+
 #[cfg(feature = "simulation")]
 #[macro_export]
 macro_rules! wall_clock {
@@ -103,13 +125,46 @@ macro_rules! node_random {
     };
 }
 
+/// Term and index of an entry.
+pub type EntryId = (u64, u64);
+
+/// A vote. That of a leader who has won is `elected`, and replaces whatever a replica had given in that term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vote {
+    pub term: u64,
+    pub candidate: RaftId,
+    pub elected: bool,
+}
+
+/// What a replica's log has said to consensus, and so perhaps to others: it is on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    Vote(Vote),
+    /// All entries through this one; None if it was cut off again before it was on the disk.
+    Entries {
+        through: Option<EntryId>,
+    },
+    /// No entry behind this one need be there any more.
+    Truncated {
+        after: Option<u64>,
+    },
+    /// What the log has when it is opened: the vote, the last entry (or the last that was purged), and
+    /// up to where it is purged.
+    Opened {
+        vote: Option<Vote>,
+        last: Option<EntryId>,
+        purged: Option<u64>,
+    },
+}
+
 #[cfg(feature = "simulation")]
-pub use simulated::{Hooks, Witness, attach, detach, mistake, node_random, now_ms, reached, seldom, witness};
+pub use simulated::{Hooks, Witness, attach, detach, kept, mistake, node_random, now_ms, reached, seldom, witness};
 
 #[cfg(feature = "simulation")]
 mod simulated {
     use std::{any::Any, cell::RefCell, rc::Rc};
 
+    use super::Kept;
     use crate::{consensus::RaftId, ids::CellId};
 
     /// An entry, right after a replica applied it.
@@ -137,6 +192,7 @@ mod simulated {
         fn seldom(&self, name: &'static str) -> bool;
         fn reached(&self, name: &'static str);
         fn applied(&self, witness: Witness<'_>);
+        fn kept(&self, replica: (CellId, RaftId), kept: Kept);
         /// What a wall clock would say on the node that is being run: only mistakes ask.
         fn now_ms(&self) -> u64;
         /// A number that differs between the nodes: only mistakes ask. Whoever runs the same on all
@@ -180,6 +236,12 @@ mod simulated {
     pub fn witness(witness: Witness<'_>) {
         if let Some(hooks) = hooks() {
             hooks.applied(witness);
+        }
+    }
+
+    pub fn kept(replica: (CellId, RaftId), kept: Kept) {
+        if let Some(hooks) = hooks() {
+            hooks.kept(replica, kept);
         }
     }
 

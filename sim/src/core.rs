@@ -17,9 +17,9 @@ use stakehold_actors::domain::{
     types::{AccountId, EventId, MarketId, Minor},
 };
 use stakehold_raft::{
-    CellId, Cells,
+    CellId, Cells, RaftId,
     ids::kind,
-    points::{self, Hooks, Witness},
+    points::{self, Hooks, Kept, Witness},
     replica::{Ack, Applied, Batch, Delivery, Item, Origin, Outcome},
 };
 
@@ -79,6 +79,8 @@ impl Hooks for Mistake {
     fn reached(&self, _: &'static str) {}
 
     fn applied(&self, _: Witness<'_>) {}
+
+    fn kept(&self, _: (CellId, RaftId), _: Kept) {}
 
     fn now_ms(&self) -> u64 {
         0

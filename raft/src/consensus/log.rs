@@ -21,10 +21,13 @@ use tokio::sync::oneshot;
 
 use super::{
     codec,
-    types::{LogId, RaftEntry, RaftVote, Types},
+    types::{LogId, RaftEntry, RaftId, RaftVote, Types},
 };
 use crate::{
-    mistake, reached, seldom,
+    ids::CellId,
+    kept, mistake,
+    points::{EntryId, Kept, Vote},
+    reached, seldom,
     wal::{GroupState, LogEntry, Record, Wal},
 };
 
@@ -71,6 +74,8 @@ impl Mem {
 /// A cheap handle: openraft's core and its replication tasks each have one.
 #[derive(Clone)]
 pub(crate) struct GroupLog {
+    /// Whose log it is.
+    replica: (CellId, RaftId),
     group: u16,
     wal: Arc<Wal>,
     mem: Arc<Mutex<Mem>>,
@@ -79,7 +84,7 @@ pub(crate) struct GroupLog {
 impl GroupLog {
     /// # Errors
     /// A sentence when what the log holds of this group is not what was written to it.
-    pub fn new(group: u16, wal: Arc<Wal>, found: GroupState) -> Result<Self, String> {
+    pub fn new(replica: (CellId, RaftId), group: u16, wal: Arc<Wal>, found: GroupState) -> Result<Self, String> {
         let mut mem = Mem::default();
         let unreadable = |what: &str| format!("{what} in the log is unreadable");
         if let Some(mut vote) = found.vote {
@@ -106,7 +111,30 @@ impl GroupLog {
         if mistake!("log.tail_taken_for_committed") {
             mem.committed = mem.last();
         }
-        Ok(Self { group, wal, mem: Arc::new(Mutex::new(mem)) })
+        kept!(
+            replica,
+            Kept::Opened {
+                vote: mem.vote.as_ref().map(said),
+                last: mem.last().as_ref().map(entry_id),
+                purged: mem.purged.map(|purged| purged.index),
+            }
+        );
+        Ok(Self { replica, group, wal, mem: Arc::new(Mutex::new(mem)) })
+    }
+
+    /// The vote is on the disk.
+    fn voted(&self, vote: &RaftVote) {
+        kept!(self.replica, Kept::Vote(said(vote)));
+    }
+
+    /// The entries through this one are on the disk, if they have not been cut off meanwhile.
+    fn flushed(&self, last: EntryId) {
+        let (_, index) = last;
+        let still = |entry: &RaftEntry| entry_id(&entry.log_id) == last;
+        kept!(
+            self.replica,
+            Kept::Entries { through: self.mem().range(index..=index).first().is_some_and(still).then_some(last) }
+        );
     }
 
     fn mem(&self) -> MutexGuard<'_, Mem> {
@@ -145,6 +173,7 @@ impl RaftLogStorage<Types> for GroupLog {
         let (tx, rx) = oneshot::channel();
         self.mem().vote = Some(*vote);
         if mistake!("log.vote_not_persisted") {
+            self.voted(vote);
             return Ok(());
         }
         let done = Box::new(move |result| {
@@ -152,7 +181,11 @@ impl RaftLogStorage<Types> for GroupLog {
             let _ = tx.send(result);
         });
         self.wal.submit(self.group, Record::Vote { vote: bytes.into() }, Some(done));
-        rx.await.unwrap_or_else(|_| Err(io::Error::other("the log was closed")))
+        let saved = rx.await.unwrap_or_else(|_| Err(io::Error::other("the log was closed")));
+        if saved.is_ok() {
+            self.voted(vote);
+        }
+        saved
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
@@ -187,13 +220,21 @@ impl RaftLogStorage<Types> for GroupLog {
                 mem.entries.push_back(entry);
             }
         }
+        let last: Option<EntryId> = records.last().map(|entry| (entry.term, entry.index));
         let record = Record::Append { entries: records };
+        let log = self.clone();
+        let acknowledge = move |result: io::Result<()>| {
+            if let (Ok(()), Some(last)) = (&result, last) {
+                log.flushed(last);
+            }
+            callback.io_completed(result);
+        };
         if mistake!("log.flush_not_awaited") {
             self.wal.submit(self.group, record, Some(Box::new(|_| {})));
-            callback.io_completed(Ok(()));
+            acknowledge(Ok(()));
             return Ok(());
         }
-        let done = Box::new(move |result| callback.io_completed(result));
+        let done = Box::new(acknowledge);
         self.wal.submit(self.group, record, Some(done));
         Ok(())
     }
@@ -206,6 +247,7 @@ impl RaftLogStorage<Types> for GroupLog {
             let keep = keep.saturating_sub(mem.first()) as usize;
             mem.entries.truncate(keep);
         }
+        kept!(self.replica, Kept::Truncated { after: last.map(|id| id.index) });
         self.wal.submit(self.group, Record::Truncate { after: last.map(|id| id.index) }, None);
         Ok(())
     }
@@ -221,6 +263,14 @@ impl RaftLogStorage<Types> for GroupLog {
         self.wal.submit(self.group, Record::Purge { through: id.index, id: log_id_bytes(&id) }, None);
         Ok(())
     }
+}
+
+fn said(vote: &RaftVote) -> Vote {
+    Vote { term: vote.leader_id.term, candidate: vote.leader_id.voted_for, elected: vote.committed }
+}
+
+fn entry_id(id: &LogId) -> EntryId {
+    (id.leader_id.term, id.index)
 }
 
 fn log_id_bytes(id: &LogId) -> bytes::Bytes {

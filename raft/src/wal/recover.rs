@@ -324,7 +324,7 @@ impl<'a> Fold<'a> {
         let rotten: Vec<u64> = self
             .pending
             .iter()
-            .filter(|(_, bad)| !bad.torn)
+            .filter(|(_, bad)| !bad.torn && !mistake!("wal.rot_taken_for_torn"))
             .map(|(_, bad)| bad.batches.iter().map(|(number, _)| *number).max().unwrap_or(first))
             .collect();
         let beginning_gone = self.expected.is_none() && first > 1 && rotten.is_empty();

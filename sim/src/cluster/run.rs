@@ -15,7 +15,6 @@ mod ruin;
 mod state;
 
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
     time::Duration,
@@ -31,7 +30,6 @@ use super::{
     clients::{Clients, Counts},
     feeds::Feeds,
     node::{End, Life, SimNode},
-    terms::Terms,
     watch::{Seen, Watch, violation_of},
     wires::{Change, Wires},
 };
@@ -90,7 +88,6 @@ pub struct Run {
     /// When nodes that ended by themselves are started again.
     restarts: BTreeMap<NodeId, u64>,
     feeds: Feeds,
-    terms: RefCell<Terms>,
     /// Up to which entry, in which of its lives, a replica was compared with what its log makes.
     compared: BTreeMap<(NodeId, CellId), (u64, u64)>,
     /// Who led what last, in which term, and whether it still did when it was last looked at.
@@ -153,7 +150,6 @@ impl Run {
             cut_off: BTreeSet::new(),
             restarts: BTreeMap::new(),
             feeds: Feeds::default(),
-            terms: RefCell::default(),
             compared: BTreeMap::new(),
             leading: BTreeMap::new(),
             now: 0,

@@ -13,9 +13,9 @@ use std::{
 
 use stakehold_actors::domain::{cell::Cell, command::Command};
 use stakehold_raft::{
-    CellId, Cells, NodeId,
+    CellId, Cells, NodeId, RaftId,
     meta::{MetaCommand, MetaOr, WithMeta},
-    points::{self, Hooks, Witness},
+    points::{self, Hooks, Kept, Witness},
     replica::{Applied, Batch, Item},
 };
 use tokio::runtime::TaskMeta;
@@ -28,6 +28,7 @@ use super::{
     coverage::Coverage,
     i8_reads::Reads,
     i8_verdicts::{Verdicts, funded_across},
+    memory::Memory,
     node::empty_cell,
     run::i7_replicas::same,
     told,
@@ -116,6 +117,7 @@ pub struct Watch {
     marks: RefCell<BTreeMap<&'static str, u64>>,
     trace: RefCell<Trace>,
     violations: RefCell<Vec<Violation>>,
+    memory: RefCell<Memory>,
     committed: RefCell<Committed>,
 }
 
@@ -168,6 +170,7 @@ impl Watch {
             marks: RefCell::default(),
             trace: RefCell::new(trace),
             violations: RefCell::default(),
+            memory: RefCell::default(),
             committed: RefCell::new(Committed {
                 logs: BTreeMap::new(),
                 books: Books::new(cells, |id| empty_cell(id, cells)),
@@ -440,6 +443,13 @@ impl Hooks for Watch {
             format!("{} {}.{}", witness.cell, witness.term, witness.index)
         });
         if let Err(violation) = self.applied_one(&witness) {
+            self.violated(violation);
+        }
+    }
+
+    fn kept(&self, replica: (CellId, RaftId), kept: Kept) {
+        let heard = self.memory.borrow_mut().hear(replica, kept);
+        if let Err(violation) = heard {
             self.violated(violation);
         }
     }

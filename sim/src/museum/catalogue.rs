@@ -111,6 +111,8 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "A checkpoint's notes are not taken over, the incarnation among them." },
     Exhibit { name: "wal.damage_not_noted", layer: "log", level: Cluster, oracle: "Raft", also: &["I7", "I8", "L1", "Crash"], needs: &[LogRot, Restarts],
         what: "Nobody hears which cells have lost something." },
+    Exhibit { name: "wal.rot_taken_for_torn", layer: "log", level: Cluster, oracle: "Raft", also: &["I8", "L1"], needs: &[LogRot, Restarts],
+        what: "A last batch that has rotted is cut off as if it had never been whole." },
 
     // -- consensus --
     Exhibit { name: "log.vote_not_persisted", layer: "consensus", level: Cluster, oracle: "Raft", also: &["I8", "Crash"], needs: &[PowerLoss, Restarts],

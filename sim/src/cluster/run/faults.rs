@@ -16,6 +16,8 @@ use crate::{
 
 /// How long a node that leaves may take, in milliseconds.
 const DRAIN_MS: u64 = 2_000;
+/// The last bytes of a log, which are its last batch or two.
+const LOG_END: usize = 4_096;
 
 impl Run {
     pub(super) fn fault(&mut self, fault: &Fault) {
@@ -128,14 +130,25 @@ impl Run {
         if names.is_empty() {
             return;
         }
-        let name = &names[place as usize % names.len()];
-        let contents = node.disk.contents(name).unwrap_or_default();
         // Behind its end a file may have room that nothing was written to yet.
-        let written = contents.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
+        let contents = |name: &String| {
+            let mut contents = node.disk.contents(name).unwrap_or_default();
+            contents.truncate(contents.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1));
+            contents
+        };
+        // The end of the log is where rot and a write that was stopped look most alike.
+        let newest = names.iter().rfind(|name| name.ends_with(".wal") && contents(name).len() > 1);
+        let (name, within) = match newest.filter(|_| (place >> 12).is_multiple_of(4)) {
+            Some(newest) => (newest, LOG_END),
+            None => (&names[place as usize % names.len()], usize::MAX),
+        };
+        let contents = contents(name);
+        let written = contents.len();
+        let from = written.saturating_sub(within);
         let set = |at: usize| (at..written).chain(0..at).find(|at| contents[*at] != 0);
         for n in 0..1 + (place >> 4) % 8 {
             let at = if n == 0 { place } else { rng::of(place, &[n]) } >> 16;
-            if let Some(at) = set(at as usize % written) {
+            if let Some(at) = set(from + at as usize % (written - from)) {
                 node.disk.flip(name, at, 1 << ((place >> 8) % 8));
                 self.watch.note("rot", Some(id), &[at as u64], || name.clone());
             }

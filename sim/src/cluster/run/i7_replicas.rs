@@ -62,11 +62,6 @@ impl Run {
                 if let Some(halted) = &status.halted {
                     self.watch.violated(violation_of(&halted.message));
                 }
-                if let Err(violation) =
-                    self.terms.borrow_mut().hear(*cell, status.id, status.term, node.lives, self.now)
-                {
-                    self.watch.violated(violation);
-                }
                 if status.applied + 1 != committed || status.applied == 0 {
                     continue;
                 }
