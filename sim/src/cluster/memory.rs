@@ -1,11 +1,12 @@
 //! Raft's memory: a replica never forgets a vote, nor an entry, that it has said is on its disk. What
 //! its log finds when it is opened again is at least that; whoever cannot say so for its disk comes back
-//! as another incarnation, which has said nothing yet.
+//! as another incarnation, which has said nothing yet. And none comes back so unless something happened
+//! to its disk that it had no part in: a cell must not be rebuilt after a mere crash.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use stakehold_raft::{
-    CellId, RaftId,
+    CellId, NodeId, RaftId,
     points::{EntryId, Kept, Vote},
 };
 
@@ -19,15 +20,29 @@ struct Said {
 }
 
 #[derive(Debug, Default)]
-pub struct Memory(BTreeMap<(CellId, RaftId), Said>);
+pub struct Memory {
+    said: BTreeMap<(CellId, RaftId), Said>,
+    /// Nodes whose disk lost, or may lose, what was synced.
+    damaged: BTreeSet<NodeId>,
+}
 
 impl Memory {
+    /// From now on this node's disk may not have what was synced on it.
+    pub fn damaged(&mut self, node: NodeId) {
+        self.damaged.insert(node);
+    }
+
     /// A replica's log has said something, or is opened.
     ///
     /// # Errors
-    /// When it has forgotten what it said before.
+    /// When it has forgotten what it said before, or begins anew without a reason.
     pub fn hear(&mut self, (cell, replica): (CellId, RaftId), kept: Kept) -> Result<(), Violation> {
-        let said = self.0.entry((cell, replica)).or_default();
+        let begins = !self.said.contains_key(&(cell, replica));
+        if begins && replica.incarnation() > 0 && !self.damaged.contains(&replica.node()) {
+            let message = format!("{replica} of {cell} begins anew, and nothing has happened to its disk");
+            return Err(Violation::new("Raft", message));
+        }
+        let said = self.said.entry((cell, replica)).or_default();
         let forgot = |what: String| Err(Violation::new("Raft", format!("{replica} of {cell} has forgotten {what}")));
         match kept {
             Kept::Vote(vote) => {
@@ -70,8 +85,6 @@ fn may_follow(before: &Vote, vote: &Vote) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use stakehold_raft::NodeId;
-
     use super::*;
 
     const CELL: CellId = CellId(1);
@@ -105,6 +118,8 @@ mod tests {
         assert!(is_forgotten(memory.hear(replica(0), Kept::Vote(vote(3, 0, true)))));
         assert!(is_forgotten(memory.hear(replica(0), opened(3, None, None))));
         memory.hear(replica(0), Kept::Vote(vote(4, 0, false))).unwrap();
+        assert!(memory.hear(replica(1), empty).is_err(), "its disk is whole");
+        memory.damaged(NodeId(2));
         memory.hear(replica(1), empty).unwrap();
     }
 

@@ -280,6 +280,11 @@ impl Watch {
         }
     }
 
+    /// What was synced on a node's disk is no longer sure to be there.
+    pub fn disk_damaged(&self, node: NodeId) {
+        self.memory.borrow_mut().damaged(node);
+    }
+
     /// A leader whose clock is ahead leads nothing: it would take the cell's time with it.
     fn clock_of_leader(&self, cell: CellId, stamp: u64) -> Result<(), Violation> {
         let now_ms = EPOCH_MS + self.now_us.get() / 1_000;

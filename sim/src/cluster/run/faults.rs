@@ -74,7 +74,10 @@ impl Run {
             Fault::FailWrite { node, after } => self.disk(node, |faults| faults.fail_write = Some(after)),
             Fault::FailSync { node, after } => self.disk(node, |faults| faults.fail_sync = Some(after)),
             Fault::FailRead { node, after } => self.disk(node, |faults| faults.fail_read = Some(after)),
-            Fault::Misdirect { node, after } => self.disk(node, |faults| faults.misdirect = Some(after)),
+            Fault::Misdirect { node, after } => {
+                self.watch.disk_damaged(NodeId(node));
+                self.disk(node, |faults| faults.misdirect = Some(after));
+            }
             Fault::SlowDisk { node, sync_ms } => {
                 let sync = Duration::from_millis(sync_ms);
                 self.disk(node, |faults| faults.sync_delay = (sync, sync * 2));
@@ -151,6 +154,7 @@ impl Run {
             if let Some(at) = set(from + at as usize % (written - from)) {
                 node.disk.flip(name, at, 1 << ((place >> 8) % 8));
                 self.watch.note("rot", Some(id), &[at as u64], || name.clone());
+                self.watch.disk_damaged(id);
             }
         }
     }
@@ -167,6 +171,7 @@ impl Run {
         let seed = rng::of(self.setup.choices, &[0x317E, u64::from(id.0), node.lives]);
         node.disk = MemDisk::new(seed);
         node.member = true;
+        self.watch.disk_damaged(id);
         self.emptied(id);
     }
 }
