@@ -418,6 +418,16 @@ pub struct ReplicaView {
     pub halted: Option<String>,
 }
 
+/// One cell's ledger: how much was ever posted, and a hash over all of it in its order. As many postings
+/// have the same hash for ever, on every replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerView {
+    pub cell: String,
+    pub postings: u64,
+    /// In hexadecimal.
+    pub hash: String,
+}
+
 /// The books, summed at a consistent cut while bets flow. Everything adds up to zero.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditView {
@@ -435,6 +445,8 @@ pub struct AuditView {
     /// Deposits minus withdrawals.
     pub external: i128,
     pub cells: u32,
+    /// What each cell's ledger was at the cut: a later audit's begins with the same.
+    pub ledgers: Vec<LedgerView>,
     /// Sentences about whatever invariant does not hold; empty when all is well.
     pub problems: Vec<String>,
 }

@@ -12,9 +12,9 @@ use std::{
 use futures::{StreamExt as _, future::BoxFuture, stream};
 use stakehold_actors::{
     api::{
-        AccountView, ApiError, AuditView, BookView, Call, CancelReport, CellView, ClusterStatus, MarketDelta,
-        MarketSummary, MarketView, NewOrder, NodeView, PlaceReport, Principal, ReplicaView, Request, Response,
-        RunnerBook, RunnerView, StatementLine, WalletReceipt,
+        AccountView, ApiError, AuditView, BookView, Call, CancelReport, CellView, ClusterStatus, LedgerView,
+        MarketDelta, MarketSummary, MarketView, NewOrder, NodeView, PlaceReport, Principal, ReplicaView, Request,
+        Response, RunnerBook, RunnerView, StatementLine, WalletReceipt,
     },
     domain::types::{
         AccountId, EventId, MarketDefinition, MarketId, MarketStatus, Minor, OrderId, OrderView, Persistence,
@@ -410,6 +410,7 @@ pub fn audit() -> AuditView {
         in_flight: 0,
         external: -10_000,
         cells: 16,
+        ledgers: vec![LedgerView { cell: "c0".into(), postings: 1_234, hash: "5eed".repeat(16) }],
         problems: vec![],
     }
 }

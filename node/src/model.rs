@@ -260,6 +260,7 @@ impl Inner {
             in_flight: 0,
             external: self.deposits,
             cells: 1,
+            ledgers: Vec::new(),
             problems: Vec::new(),
         }
     }

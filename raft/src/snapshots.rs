@@ -138,7 +138,7 @@ impl SnapshotStore {
     /// When the disk does.
     pub async fn prune(&self, group: Group) -> Result<(), SnapshotError> {
         let newest = self.newest(group);
-        self.remove(group, |id| Some(id) != newest).await
+        self.remove(group, |id| Some(id) != newest || mistake!("snapshot.newest_removed_too")).await
     }
 
     /// Removes all of the group's snapshots: it leaves this node, or begins anew.

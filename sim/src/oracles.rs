@@ -13,16 +13,17 @@ mod i3_streams;
 mod i4_references;
 mod i5_book;
 mod i6_suspension;
+mod i9_ledger;
 mod reference;
 
 use std::{any::Any, collections::BTreeMap};
 
-use stakehold_actors::domain::command::Effect;
+use stakehold_actors::{api::AuditView, domain::command::Effect};
 use stakehold_raft::{CellId, Cells};
 
 use self::{
     facts::Facts, i1_money::Money, i3_streams::Streams, i4_references::Answers, i5_book::Pitches, i6_suspension::Times,
-    reference::Exchange,
+    i9_ledger::Ledgers, reference::Exchange,
 };
 use crate::books::{Books, Entry};
 
@@ -74,7 +75,7 @@ const DEEP_EVERY: u64 = 512;
 /// And as many more as the cell has orders, through this: what that costs an entry is bounded.
 const ORDERS_AN_ENTRY: u64 = 4;
 
-/// The oracles over committed entries: I1 to I6, and the reference exchange.
+/// The oracles over committed entries: I1 to I6, I9, and the reference exchange.
 #[derive(Debug)]
 pub struct Oracles {
     streams: Streams,
@@ -82,6 +83,7 @@ pub struct Oracles {
     money: Money,
     pitches: Pitches,
     times: Times,
+    ledgers: Ledgers,
     exchange: Option<Exchange>,
     /// Entries of each cell until all of it is looked at.
     until_deep: BTreeMap<CellId, u64>,
@@ -96,6 +98,7 @@ impl Oracles {
             money: Money::new(cells),
             pitches: Pitches::default(),
             times: Times::default(),
+            ledgers: Ledgers::new(cells),
             exchange: Some(Exchange::new(cells)),
             until_deep: BTreeMap::new(),
             counts: Counts::new(),
@@ -117,6 +120,7 @@ impl Oracles {
         let mut facts = Facts::new(entry, traffic);
         self.answers.entry(&mut facts, &mut self.counts)?;
         self.money.entry(books, &facts)?;
+        self.ledgers.entry(books, &facts)?;
         self.times.entry(books, &facts)?;
         self.pitches.entry(books, &facts)?;
         i2_cover::entry(books, &facts, &self.pitches)?;
@@ -140,9 +144,18 @@ impl Oracles {
     pub fn cell(&mut self, books: &Books, cell: CellId) -> Result<(), Violation> {
         self.streams.cell(books, cell)?;
         self.money.cell(books, cell)?;
+        self.ledgers.cell(books, cell)?;
         self.pitches.cell(books, cell)?;
         i2_cover::cell(books, cell, &self.pitches)?;
         self.exchange.as_ref().map_or(Ok(()), |exchange| exchange.cell(books, cell))
+    }
+
+    /// An audit has told a client this.
+    ///
+    /// # Errors
+    /// When a ledger was never so.
+    pub fn audited(&self, audit: &AuditView) -> Result<(), Violation> {
+        self.ledgers.told(audit)
     }
 
     /// Final checks: call it when every message has been taken in and no fault is on.

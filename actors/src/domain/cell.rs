@@ -39,7 +39,7 @@ use super::{
     command::{Command, Effect, Message, Verdict},
     deadlines::{Deadline, Deadlines},
     funding::Funding,
-    ledger::Totals,
+    ledger::{Checkpoint, Journal, Totals},
     market::Market,
     references::References,
     types::{AccountId, EventId, MarketId, OrderId, Refusal},
@@ -84,6 +84,7 @@ struct Books {
     posted: Totals,
     /// Wallets and debts are measured in [`Wallets`] and are zero here.
     measured: Totals,
+    journal: Journal,
     /// Pennies that a test put in from nowhere.
     #[cfg(any(test, feature = "mispost"))]
     misposted: i128,
@@ -141,6 +142,16 @@ impl Cell {
     /// The cell's books as they are found in its state.
     pub fn totals(&self) -> Totals {
         Totals { wallet: self.wallets.available(), owed: -self.wallets.owed(), ..self.head.books.measured }
+    }
+
+    /// All that was ever posted here, as a number and a hash.
+    pub fn checkpoint(&self) -> Checkpoint {
+        self.head.books.journal.checkpoint()
+    }
+
+    /// How many postings there ever were.
+    pub fn postings(&self) -> u64 {
+        self.head.books.journal.postings()
     }
 
     fn dispatch(&mut self, command: Command, turn: &mut Turn<'_>) -> Result<Verdict, Refusal> {

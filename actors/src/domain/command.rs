@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use stakehold_raft::{CellId, machine::Stamp};
 
 use super::{
-    ledger::{Posting, Totals},
+    ledger::{Checkpoint, Posting, Totals},
     references::content,
     types::{
         AccountId, MarketDefinition, MarketId, MarketResult, Minor, OrderId, OrderRequest, OrderView, Persistence,
@@ -373,6 +373,8 @@ pub struct AuditPart {
     pub cell: CellId,
     /// The cell's books when its state was recorded, without what is in flight to or from others.
     pub totals: Totals,
+    /// All that was posted here until then.
+    pub checkpoint: Checkpoint,
     /// Money that was on its way into this cell at the cut, signed: collections count −.
     pub in_flight: i128,
 }

@@ -1,13 +1,17 @@
-//! The books: double entry over named accounts, and one running total per class of account, so
-//! that an audit costs the same whatever the cell holds.
+//! The books: double entry over named accounts, one running total per class of account, so that an
+//! audit costs the same whatever the cell holds, and one hash over all that was ever posted.
 //!
 //! What must hold here (invariant I1): every posting takes from one account what it gives to
 //! another, so each cell's books add up to zero at every instant, money in flight included
 //! (`transit`). The totals that are *posted* are compared after every apply with those *measured*
-//! from the state itself: a balance that changed without a posting is found at once.
+//! from the state itself: a balance that changed without a posting is found at once. And nothing that
+//! was posted is ever edited: what a checkpoint of the journal says of the first so many postings, every
+//! later one says too (I9).
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use stakehold_raft::CellId;
+use stakehold_raft::{CellId, mistake};
 
 use super::types::{AccountId, MarketId, Minor};
 
@@ -105,9 +109,103 @@ impl Totals {
     }
 }
 
+/// Postings that are hashed together.
+pub const BLOCK: u64 = 64;
+
+/// How many postings a cell's ledger has, and a hash over all of them in their order (I9).
+///
+/// The hash of no postings is 32 zero bytes. Postings are taken in blocks of [`BLOCK`], as postcard, one
+/// behind the other: the hash after a block, and after whatever there is of the last one, is BLAKE3 over
+/// the hash before it and the block's bytes. Whoever has the postings can compute it for any number of
+/// them; whoever keeps a checkpoint can tell whether a later ledger begins with the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    pub postings: u64,
+    pub hash: [u8; 32],
+}
+
+impl Checkpoint {
+    /// The hash in hexadecimal.
+    pub fn hex(&self) -> String {
+        blake3::Hash::from(self.hash).to_hex().to_string()
+    }
+}
+
+impl fmt::Display for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} postings of hash {}", self.postings, self.hex())
+    }
+}
+
+/// What a cell keeps of its postings: enough to go on, and nothing of the postings themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Journal {
+    postings: u64,
+    /// The hash after the last full block.
+    sealed: [u8; 32],
+    /// The postings since then.
+    open: Vec<u8>,
+}
+
+impl Journal {
+    pub fn note(&mut self, posting: &Posting) {
+        let open = std::mem::take(&mut self.open);
+        self.open = postcard::to_extend(posting, open).expect("a posting is plain data");
+        self.postings += 1;
+        if self.postings.is_multiple_of(BLOCK) {
+            self.sealed = self.hash();
+            self.open.clear();
+        }
+    }
+
+    pub fn postings(&self) -> u64 {
+        self.postings
+    }
+
+    pub fn checkpoint(&self) -> Checkpoint {
+        let hash = if self.open.is_empty() { self.sealed } else { self.hash() };
+        Checkpoint { postings: self.postings, hash }
+    }
+
+    fn hash(&self) -> [u8; 32] {
+        if mistake!("ledger.block_not_chained") {
+            return blake3::hash(&self.open).into();
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.sealed).update(&self.open);
+        hasher.finalize().into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_checkpoint_says_all_that_was_posted_and_in_which_order() {
+        let posting = |n: u64| Posting::new(Account::External, Account::Wallet(AccountId(n)), Minor(n as i64));
+        let of = |numbers: &[u64]| {
+            let mut journal = Journal::default();
+            numbers.iter().for_each(|n| journal.note(&posting(*n)));
+            journal.checkpoint()
+        };
+        assert_eq!(of(&[]), Checkpoint::default());
+        let numbers: Vec<u64> = (1..=3 * BLOCK).collect();
+        let mut seen = std::collections::BTreeSet::new();
+        for many in 0..=numbers.len() {
+            let checkpoint = of(&numbers[..many]);
+            assert_eq!(checkpoint.postings, many as u64);
+            assert!(seen.insert(checkpoint.hash), "{many} postings have the hash of fewer");
+        }
+        for place in [0, 1, 63, 64, 127, 190] {
+            let mut others = numbers.clone();
+            others.swap(place, place + 1);
+            assert_ne!(of(&others).hash, of(&numbers).hash, "{place} and the next are exchanged");
+        }
+        let mut bytes = vec![0; 32];
+        bytes.extend((1..=3).flat_map(|n| postcard::to_stdvec(&posting(n)).unwrap()));
+        assert_eq!(of(&[1, 2, 3]).hash, *blake3::hash(&bytes).as_bytes(), "as it is described");
+    }
 
     #[test]
     fn every_posting_leaves_the_sum_at_zero() {

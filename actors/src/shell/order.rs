@@ -189,6 +189,7 @@ impl Run {
                 reached!("order.leadership_lost_in_funding");
                 Err(Failure::NotLeader(None))
             }
+            Err(_) if mistake!("order.silence_is_expired") => Ok(Decision::Decided(Err(Refusal::Expired))),
             Err(_) => Err(Failure::Api(ApiError::Unknown)),
         }
     }

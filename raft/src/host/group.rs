@@ -415,10 +415,13 @@ impl<M: Machine> Group<M> {
                 reached!("lead.lost_with_rounds_under_way", !q.under_way.is_empty());
                 q.leading = Leading { term, ready: false };
                 q.handing_over = false;
-                q.ticking = false;
+                q.ticking &= mistake!("lead.ticking_stays");
                 q.acks.clear();
-                failed.extend(q.waiting.drain(..).map(|(_, waiter)| waiter));
-                unknown.extend(mem::take(&mut q.under_way).into_values().flat_map(|round| round.waiters));
+                let in_doubt = if mistake!("lead.unknown_is_refused") { &mut failed } else { &mut unknown };
+                in_doubt.extend(mem::take(&mut q.under_way).into_values().flat_map(|round| round.waiters));
+                if !mistake!("lead.queue_kept") {
+                    failed.extend(q.waiting.drain(..).map(|(_, waiter)| waiter));
+                }
                 self.turn.set_alarm(Alarm::Deadline(self.id), None);
                 self.leadership.send_replace(Leadership { leading: false, term: lead.term });
                 self.receipts.send_replace(());
@@ -443,7 +446,9 @@ impl<M: Machine> Group<M> {
         q.leading.ready = true;
         self.leadership.send_replace(Leadership { leading: true, term });
         self.arm(q, Duration::ZERO);
-        self.begin_anew();
+        if !mistake!("lead.nothing_taken_up") {
+            self.begin_anew();
+        }
     }
 
     /// Looks at everything that may have been put off: a hand-over or a fast clock kept it back, and
@@ -553,7 +558,7 @@ impl<M: Machine> Watcher<M> for Group<M> {
                     self.turn.round_took(round.began.elapsed());
                     q.ticking &= !round.ticks;
                     // What became due while the round was under way is not due again.
-                    if !q.waiting.is_empty() || q.acks_due {
+                    if !q.waiting.is_empty() || (q.acks_due && !mistake!("round.due_acknowledgement_lost")) {
                         self.turn.mark_cell(self.id);
                     }
                     answers = Some((round.waiters, applied.outcomes));
@@ -586,7 +591,7 @@ impl<M: Machine> Watcher<M> for Group<M> {
         q.applied = at;
         q.next_deadline = next_deadline;
         drop(q);
-        if missed > 0 {
+        if missed > 0 && !mistake!("feed.gap_not_told") {
             // Nobody may be listening.
             let _ = self.effects.send(Told::Gap(missed));
         }

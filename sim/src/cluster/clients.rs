@@ -391,6 +391,7 @@ impl Clients {
             watch.violated(violation);
         }
         match answer {
+            Ok(Response::Audit(view)) => watch.audited(&view),
             Ok(Response::Market(view)) => {
                 self.markets.entry(id).or_insert(view.summary.market);
             }

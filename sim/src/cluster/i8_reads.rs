@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 
 use stakehold_actors::{
-    api::{ApiError, AuditView, MarketSummary, Request, Response},
+    api::{ApiError, AuditView, LedgerView, MarketSummary, Request, Response},
     domain::{
         cell::Cell,
+        ledger::Totals,
         types::{AccountId, MarketId, OrderView, Refusal},
     },
 };
@@ -74,11 +75,14 @@ fn value(cell: &Cell, request: &Request) -> Option<Response> {
     }
 }
 
+fn ledger_of(cell: &Cell) -> LedgerView {
+    let checkpoint = cell.checkpoint();
+    LedgerView { cell: cell.id().to_string(), postings: checkpoint.postings, hash: checkpoint.hex() }
+}
+
 /// What an audit answers when nothing is under way.
 fn audit_of(books: &Books) -> AuditView {
-    let sum = |pick: fn(stakehold_actors::domain::ledger::Totals) -> i128| {
-        books.cells.all().map(|id| pick(books.cell(id).totals())).sum::<i128>()
-    };
+    let sum = |pick: fn(Totals) -> i128| books.cells.all().map(|id| pick(books.cell(id).totals())).sum::<i128>();
     AuditView {
         sum: 0,
         conserved: true,
@@ -92,6 +96,7 @@ fn audit_of(books: &Books) -> AuditView {
         in_flight: sum(|totals| totals.transit),
         external: -sum(|totals| totals.external),
         cells: u32::from(books.cells.count()),
+        ledgers: books.cells.all().map(|id| ledger_of(books.cell(id))).collect(),
         problems: Vec::new(),
     }
 }

@@ -11,7 +11,10 @@ use std::{
     sync::Once,
 };
 
-use stakehold_actors::domain::{cell::Cell, command::Command};
+use stakehold_actors::{
+    api::AuditView,
+    domain::{cell::Cell, command::Command},
+};
 use stakehold_raft::{
     CellId, Cells, NodeId, RaftId,
     meta::{MetaCommand, MetaOr, WithMeta},
@@ -252,6 +255,14 @@ impl Watch {
     pub fn answers<R>(&self, f: impl FnOnce(&mut Answers, &Books) -> R) -> R {
         let Committed { answers, books, .. } = &mut *self.committed.borrow_mut();
         f(answers, books)
+    }
+
+    /// An audit has told a client this.
+    pub fn audited(&self, audit: &AuditView) {
+        let told = self.committed.borrow().oracles.audited(audit);
+        if let Err(violation) = told {
+            self.violated(violation);
+        }
     }
 
     pub fn verdicts<R>(&self, look: impl FnOnce(&Verdicts) -> R) -> R {

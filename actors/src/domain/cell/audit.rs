@@ -1,5 +1,5 @@
 //! An audit under full load: a consistent cut by markers (Chandy and Lamport). A cell records its
-//! books when it hears of an audit, and sends a marker down every stream; until the marker of a
+//! books and its ledger's checkpoint when it hears of an audit, and sends a marker down every stream; until the marker of a
 //! source arrives, money in that source's messages was on its way at the cut. Streams are dense and
 //! first-in first-out, so the cut is exact: the parts of all cells add up to zero.
 
@@ -11,7 +11,7 @@ use stakehold_raft::{CellId, mistake, reached};
 use super::{Cell, turn::Turn};
 use crate::domain::{
     command::{AuditPart, Effect, Message},
-    ledger::Totals,
+    ledger::{Checkpoint, Totals},
 };
 
 /// Audits that are remembered; older ones are forgotten, finished or not.
@@ -27,6 +27,7 @@ pub(super) struct Audits {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Audit {
     totals: Totals,
+    checkpoint: Checkpoint,
     in_flight: i128,
     /// Cells whose marker has not come yet.
     missing: BTreeSet<CellId>,
@@ -45,7 +46,13 @@ impl Audits {
 
     fn part(&self, cell: CellId, number: u64) -> Option<AuditPart> {
         let audit = self.running.get(&number).filter(|audit| audit.missing.is_empty())?;
-        Some(AuditPart { audit: number, cell, totals: audit.totals, in_flight: audit.in_flight })
+        Some(AuditPart {
+            audit: number,
+            cell,
+            totals: audit.totals,
+            checkpoint: audit.checkpoint,
+            in_flight: audit.in_flight,
+        })
     }
 }
 
@@ -61,8 +68,9 @@ impl Cell {
         }
         // What is in transit is counted by those it comes to.
         let totals = Totals { transit: 0, ..self.totals() };
+        let checkpoint = self.checkpoint();
         let audits = &mut self.head.audits;
-        audits.running.insert(number, Audit { totals, in_flight: 0, missing: others });
+        audits.running.insert(number, Audit { totals, checkpoint, in_flight: 0, missing: others });
         while audits.running.len() > AUDITS_KEPT {
             let (oldest, _) = audits.running.pop_first().expect("there are more than are kept");
             audits.forgotten = oldest;

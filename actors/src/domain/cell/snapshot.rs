@@ -12,9 +12,9 @@ use serde::de::DeserializeOwned;
 use stakehold_raft::{machine::Chunks, mistake};
 
 use super::{Cell, Head, Slot};
-use crate::domain::{deadlines::Deadlines, references::References, wallet::Wallets};
+use crate::domain::{deadlines::Deadlines, ledger::Journal, references::References, wallet::Wallets};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// Largest chunk.
 const MAX_CHUNK: usize = 256 * 1024;
 
@@ -44,6 +44,9 @@ impl Cell {
         let mut head: Head = take(rest, "head")?;
         if mistake!("snapshot.deadlines_lost") {
             head.deadlines = Deadlines::default();
+        }
+        if mistake!("snapshot.ledger_begins_anew") {
+            head.books.journal = Journal::default();
         }
         if (head.id, head.cells) != (self.head.id, self.head.cells) {
             return Err(format!(

@@ -307,6 +307,7 @@ impl Cell {
         }
         for posting in &turn.postings {
             self.head.books.posted.post(posting);
+            self.head.books.journal.note(posting);
         }
         if !turn.postings.is_empty() {
             let postings = std::mem::take(&mut turn.postings);

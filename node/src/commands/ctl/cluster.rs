@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use comfy_table::{Cell, Color};
-use stakehold_actors::api::{AuditView, CellView, ClusterStatus, Request, Response};
+use stakehold_actors::api::{AuditView, CellView, ClusterStatus, LedgerView, Request, Response};
 
 use super::{Output, Session, show, unexpected};
 use crate::client::ClientError;
@@ -106,10 +106,18 @@ fn books(audit: &AuditView) -> String {
     for (name, value) in lines {
         table.add_row([name.to_owned(), units(value)]);
     }
+    let mut ledgers = show::table(&["Ledger", "Postings", "Hash of all of them"], &["Postings"]);
+    for LedgerView { cell, postings, hash } in &audit.ledgers {
+        ledgers.add_row([cell.clone(), postings.to_string(), hash.clone()]);
+    }
     let good = audit.conserved && audit.sum == 0 && audit.problems.is_empty();
     let verdict = if good { "Every penny is accounted for." } else { "THE BOOKS DO NOT ADD UP." };
     let problems: String = audit.problems.iter().map(|problem| format!("- {problem}\n")).collect();
-    format!("{table}\n\nSum of all accounts of {} cells: {}\n{problems}{verdict}", audit.cells, units(audit.sum))
+    format!(
+        "{table}\n{ledgers}\n\nSum of all accounts of {} cells: {}\n{problems}{verdict}",
+        audit.cells,
+        units(audit.sum)
+    )
 }
 
 /// Minor units as `12.34`, however many there are.

@@ -1,7 +1,7 @@
 //! The state of the cluster and the audit as JSON.
 
 use serde::{Deserialize, Serialize};
-use stakehold_actors::api::{AuditView, CellView, ClusterStatus, NodeView, ReplicaView};
+use stakehold_actors::api::{AuditView, CellView, ClusterStatus, LedgerView, NodeView, ReplicaView};
 use utoipa::ToSchema;
 
 use super::mirror;
@@ -92,6 +92,17 @@ impl From<Status> for ClusterStatus {
 }
 
 mirror! {
+    /// One cell's ledger: as many postings have the same hash for ever, on every replica.
+    Ledger = LedgerView {
+        cell: String,
+        /// How much was ever posted.
+        postings: u64,
+        /// Over all of it in its order, in hexadecimal.
+        hash: String,
+    }
+}
+
+mirror! {
     /// The books, summed at a consistent cut while bets flow.
     Audit = AuditView {
         /// The sum over all accounts of all cells; anything but zero is a bug.
@@ -118,6 +129,9 @@ mirror! {
         #[schema(value_type = i64)]
         external: i128,
         cells: u32,
+        /// What each cell's ledger was at the cut: a later audit's begins with the same.
+        #[schema(value_type = Vec<Ledger>)]
+        ledgers: Vec<LedgerView>,
         /// Sentences about whatever invariant does not hold; empty when all is well.
         problems: Vec<String>,
     }
