@@ -127,16 +127,6 @@ impl GroupLog {
         kept!(self.replica, Kept::Vote(said(vote)));
     }
 
-    /// The entries through this one are on the disk, if they have not been cut off meanwhile.
-    fn flushed(&self, last: EntryId) {
-        let (_, index) = last;
-        let still = |entry: &RaftEntry| entry_id(&entry.log_id) == last;
-        kept!(
-            self.replica,
-            Kept::Entries { through: self.mem().range(index..=index).first().is_some_and(still).then_some(last) }
-        );
-    }
-
     fn mem(&self) -> MutexGuard<'_, Mem> {
         self.mem.lock().expect("no code that holds this lock panics")
     }
@@ -222,10 +212,10 @@ impl RaftLogStorage<Types> for GroupLog {
         }
         let last: Option<EntryId> = records.last().map(|entry| (entry.term, entry.index));
         let record = Record::Append { entries: records };
-        let log = self.clone();
+        let (replica, mem) = (self.replica, self.mem.clone());
         let acknowledge = move |result: io::Result<()>| {
             if let (Ok(()), Some(last)) = (&result, last) {
-                log.flushed(last);
+                kept!(replica, Kept::Entries { through: still_there(&mem, last) });
             }
             callback.io_completed(result);
         };
@@ -263,6 +253,13 @@ impl RaftLogStorage<Types> for GroupLog {
         self.wal.submit(self.group, Record::Purge { through: id.index, id: log_id_bytes(&id) }, None);
         Ok(())
     }
+}
+
+/// The entry, if it has not been cut off or purged since.
+fn still_there(mem: &Mutex<Mem>, id: EntryId) -> Option<EntryId> {
+    let mem = mem.lock().expect("no code that holds this lock panics");
+    let at = id.1.checked_sub(mem.first())?;
+    mem.entries.get(at as usize).filter(|entry| entry_id(&entry.log_id) == id).map(|_| id)
 }
 
 fn said(vote: &RaftVote) -> Vote {

@@ -69,6 +69,22 @@ fn only_what_never_comes_to_rest_is_waited_for_less() {
 }
 
 #[test]
+fn what_is_too_slow_with_less_time_to_rest_is_not_taken_for_what_never_rests() {
+    // With half a minute to rest, only a plan with a fault does not come to rest.
+    let slow = |plan: &Plan, _| {
+        let restless = plan.setup.rest_ms < 30_000 || plan.faults().next().is_some();
+        let after = (plan.setup.until_ms + plan.setup.rest_ms) * 1_000;
+        restless.then(|| (Violation::new("L1", "a call has no answer"), after))
+    };
+    let large = with_a_slow_link();
+    let small = shrink_by(&large, &slow, &mut |_| true).expect("it fails");
+    assert_eq!(small.plan.faults().count(), 1);
+    let mut whole = small.plan;
+    whole.setup.rest_ms = large.setup.rest_ms;
+    assert!(slow(&whole, 0).is_some());
+}
+
+#[test]
 fn whoever_asked_may_end_it_and_has_what_stands_so_far() {
     let large = plan(Some("pump.receipt_before_commit"));
     let small = shrink(&large, &mut |smaller| smaller.runs < 8).expect("it fails");
