@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fmt::Debug};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::ids::CellId;
+use crate::{ids::CellId, mistake};
 
 /// Milliseconds since the Unix epoch, as agreed in the cell's log: never decreases within a cell.
 pub type Stamp = u64;
@@ -84,9 +84,13 @@ impl<M: Machine> Out<M> {
         // What was sent before is there to be joined by what is sent now.
         let mut inner = Out::new(std::mem::take(&mut self.congested));
         inner.messages = std::mem::take(&mut self.messages);
+        let hidden = mistake!("meta.sent_before_is_hidden").then(|| std::mem::take(&mut inner.messages));
         let result = step(&mut inner);
         self.congested = inner.congested;
         self.messages = inner.messages;
+        if let Some(hidden) = hidden {
+            self.messages.splice(..0, hidden);
+        }
         self.effects.extend(inner.effects.into_iter().map(wrap));
         result
     }

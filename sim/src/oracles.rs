@@ -120,10 +120,10 @@ impl Oracles {
         let mut facts = Facts::new(entry, traffic);
         self.answers.entry(&mut facts, &mut self.counts)?;
         self.money.entry(books, &facts)?;
-        self.ledgers.entry(books, &facts)?;
         self.times.entry(books, &facts)?;
         self.pitches.entry(books, &facts)?;
         i2_cover::entry(books, &facts, &self.pitches)?;
+        self.ledgers.entry(books, &facts)?;
         if let Some(exchange) = &mut self.exchange {
             exchange.entry(books, &facts)?;
         }

@@ -189,8 +189,6 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "Messages are acknowledged when they arrive, not when they are committed." },
     Exhibit { name: "pump.refusal_blocks", layer: "streams", level: Cluster, oracle: "L1", also: &[], needs: &[Loss],
         what: "A message that was refused once is never sent again, nor what follows it." },
-    Exhibit { name: "round.due_acknowledgement_lost", layer: "streams", level: Cluster, oracle: "L1", also: &[], needs: &[PowerLoss],
-        what: "An acknowledgement that became due during a round is forgotten." },
 
     // -- apply --
     Exhibit { name: "ledger.block_not_chained", layer: "money", level: Core, oracle: "I9", also: &[], needs: &[],
@@ -199,6 +197,8 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "A snapshot does not carry the ledger's hash." },
     Exhibit { name: "apply.wall_clock", layer: "apply", level: Core, oracle: "I7", also: &["Reference"], needs: &[],
         what: "An order is dated by the clock of the node that applies it." },
+    Exhibit { name: "meta.sent_before_is_hidden", layer: "apply", level: Cluster, oracle: "I3", also: &["I7"], needs: &[Settlements],
+        what: "A cell behind the meta cell's wrapper does not see what its entry has sent, and sends more beside it." },
     Exhibit { name: "apply.hash_order", layer: "apply", level: Cluster, oracle: "I7", also: &["I3"], needs: &[],
         what: "Margins are released in an order that differs from node to node." },
     Exhibit { name: "apply.deadline_after_command", layer: "apply", level: Core, oracle: "I6", also: &["Reference"], needs: &[ScheduledStarts],
