@@ -11,6 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use stakehold_raft::seam::Clock;
 use tokio::{sync::oneshot, time::Instant};
+use tracing::subscriber::NoSubscriber;
 
 use super::DevArgs;
 use crate::{
@@ -205,7 +206,13 @@ async fn live(config: Config, leave: Leave, started: oneshot::Sender<(SocketAddr
     let quic = node.quic().map_err(|e| e.to_string())?;
     // Nobody waits when another node did not start; then `leave` follows.
     let _ = started.send((node.http(), quic));
-    node.run(leave.asked()).await.map_err(|reason| {
+    // What nodes that all leave find out about each other concerns nobody.
+    let mut quiet = None;
+    let asked = async {
+        leave.asked().await;
+        quiet = Some(tracing::subscriber::set_default(NoSubscriber::default()));
+    };
+    node.run(asked).await.map_err(|reason| {
         eprintln!("Node {id} may not go on: {reason}. The others do.");
         reason
     })
