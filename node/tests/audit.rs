@@ -25,7 +25,7 @@ use stakehold::{
     exchange::Nodes,
     harness::Cluster,
 };
-use stakehold_actors::api::{AuditView, Request, Response};
+use stakehold_actors::api::{AuditView, LedgerView, Request, Response};
 use tokio::{process::Command, sync::watch, task::JoinSet, time::timeout};
 
 /// Whatever takes longer than this does not happen any more.
@@ -129,6 +129,16 @@ async fn audit_by_ctl(target: &Target, node: usize) -> (bool, serde_json::Value)
     (output.status.success(), printed)
 }
 
+/// I9, as far as it can be seen from outside: a cell's ledger only grows, and as many postings have one hash.
+fn grown(before: &[LedgerView], now: &[LedgerView]) {
+    assert_eq!(before.len(), now.len());
+    for (before, now) in before.iter().zip(now) {
+        assert_eq!(before.cell, now.cell);
+        assert!(now.hash.len() == 64 && now.postings >= before.postings, "{before:?}, then {now:?}");
+        assert_eq!(before.hash == now.hash, before.postings == now.postings, "{before:?}, then {now:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_books_add_up_at_every_moment_of_a_busy_exchange() {
     let cluster = Cluster::start(program(), 3, &[]).await.unwrap_or_else(|error| panic!("{error}"));
@@ -136,6 +146,9 @@ async fn the_books_add_up_at_every_moment_of_a_busy_exchange() {
     let mut load = Load::start(&target).await;
     let deposits = i128::from(FUNDS.0) * i128::from(WALLETS);
     let (mut wallets, mut caught) = (Vec::new(), 0);
+    let mut ledgers = audit(&target, 0).await.ledgers;
+    let posted = |ledgers: &[LedgerView]| ledgers.iter().map(|ledger| ledger.postings).sum::<u64>();
+    let (cells, posted_before) = (ledgers.len(), posted(&ledgers));
     for round in 0..ROUNDS_MAX {
         if round >= ROUNDS && caught > 0 {
             break;
@@ -153,6 +166,8 @@ async fn the_books_add_up_at_every_moment_of_a_busy_exchange() {
             view.held,
             view.in_flight
         );
+        grown(&ledgers, &view.ledgers);
+        ledgers = view.ledgers;
         wallets.push(view.available);
         caught += u32::from(view.in_flight != 0);
         if round % 3 == 0 {
@@ -170,6 +185,10 @@ async fn the_books_add_up_at_every_moment_of_a_busy_exchange() {
     println!("{acknowledged} bets were acknowledged meanwhile");
     let view = audit(&target, 0).await;
     assert!(view.conserved && view.sum == 0 && view.external == deposits, "at rest: {view:?}");
+    assert!(cells > 1 && posted(&view.ledgers) > posted_before + acknowledged, "every bet has postings: {view:?}");
+    for node in 1..3 {
+        assert_eq!(audit(&target, node).await.ledgers, view.ledgers, "at rest, through n{}", node + 1);
+    }
 }
 
 #[cfg(feature = "mispost")]
