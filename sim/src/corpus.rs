@@ -35,17 +35,21 @@ pub struct Reach {
     /// Bytes of its file.
     pub size: u64,
     pub marks: BTreeSet<&'static str>,
+    /// The known mistake that it guards against.
+    pub guards: Option<String>,
 }
 
-/// The plans all of whose marks are reached by those that stay: the largest go first.
+/// The plans all of whose marks are reached, and whose mistake is guarded against, by those that stay: the
+/// largest go first.
 pub fn dispensable(plans: &[Reach]) -> Vec<String> {
     let mut by_size: Vec<&Reach> = plans.iter().collect();
     by_size.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.name.cmp(&b.name)));
     let mut gone = Vec::new();
     for plan in &by_size {
-        let others = by_size.iter().filter(|other| other.name != plan.name && !gone.contains(&other.name));
-        let reached: BTreeSet<&str> = others.flat_map(|other| other.marks.iter().copied()).collect();
-        if plan.marks.iter().all(|mark| reached.contains(mark)) {
+        let others = || by_size.iter().filter(|other| other.name != plan.name && !gone.contains(&other.name));
+        let reached: BTreeSet<&str> = others().flat_map(|other| other.marks.iter().copied()).collect();
+        let guarded = plan.guards.is_none() || others().any(|other| other.guards == plan.guards);
+        if guarded && plan.marks.iter().all(|mark| reached.contains(mark)) {
             gone.push(plan.name.clone());
         }
     }
@@ -57,7 +61,13 @@ mod tests {
     use super::*;
 
     fn reach(name: &str, size: u64, marks: &[&'static str]) -> Reach {
-        Reach { name: name.into(), size, marks: marks.iter().copied().collect() }
+        Reach { name: name.into(), size, marks: marks.iter().copied().collect(), guards: None }
+    }
+
+    #[test]
+    fn what_guards_against_something_stays() {
+        let guard = |name: &str, size| Reach { guards: Some("a.mistake".into()), ..reach(name, size, &["a"]) };
+        assert_eq!(dispensable(&[guard("large", 9), guard("small", 2), reach("other", 1, &["a"])]), ["large", "other"]);
     }
 
     #[test]

@@ -47,6 +47,10 @@ pub struct Setup {
     /// The known mistake that the code makes in this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mistake: Option<String>,
+    /// In the corpus: the known mistake that the plan once showed. It passes now, and must still fail where
+    /// the code makes that mistake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guards: Option<String>,
 }
 
 /// Latencies between nodes, and between clients and nodes, in microseconds, one way.

@@ -1,4 +1,4 @@
-//! The plans that once failed pass.
+//! The plans that once failed pass, and still fail where the code makes the mistake that they guard against.
 
 use std::{
     path::Path,
@@ -6,7 +6,13 @@ use std::{
     thread,
 };
 
-use stakehold_sim::{cluster::run, corpus, plan::Plan, trace::Trace};
+use stakehold_sim::{
+    cluster::run,
+    corpus,
+    museum::catalogue,
+    plan::{Plan, Setup},
+    trace::Trace,
+};
 
 /// What a plan's file says went wrong.
 fn failure(name: &str, path: &Path) -> Option<String> {
@@ -15,10 +21,19 @@ fn failure(name: &str, path: &Path) -> Option<String> {
         Ok(plan) => plan,
         Err(error) => return Some(format!("{name}: {error}")),
     };
+    let again = format!("again: sim replay {}/{name}.plan", corpus::DIR);
     let outcome = run::run(&plan, Trace::default());
-    let violation = outcome.violation?;
-    let at = outcome.at as f64 / 1e6;
-    Some(format!("{name}: at {at:.6} s  {violation}\n  again: sim replay {}/{name}.plan", corpus::DIR))
+    if let Some(violation) = outcome.violation {
+        return Some(format!("{name}: at {:.6} s  {violation}\n  {again}", outcome.at as f64 / 1e6));
+    }
+    // It would guard against nothing if it could not fail.
+    let mistake = plan.setup.guards.clone()?;
+    let exhibit = catalogue::find(&mistake).expect("a plan guards against a mistake that is known");
+    let setup = Setup { mistake: Some(mistake), ..plan.setup };
+    let seen = run::run(&Plan { setup, ..plan }, Trace::default()).violation;
+    let named = seen.as_ref().map(|seen| seen.oracle).filter(|by| *by == exhibit.oracle || exhibit.also.contains(by));
+    let wrong = format!("{name} does not show {} any more: {seen:?}\n  {again} --bug {}", exhibit.name, exhibit.name);
+    named.is_none().then_some(wrong)
 }
 
 #[test]

@@ -119,7 +119,9 @@ impl Run {
         permit: &mut Permit,
     ) -> Result<Result<OrderView, Refusal>, Failure> {
         // A verdict stands: whoever asks for it again does not serve the bet delay again.
-        if let Needed::Verdict(outcome) = desk.read(|cell| cell.needed(&self.instruction)) {
+        if let Needed::Verdict(outcome) = desk.read(|cell| cell.needed(&self.instruction))
+            && !mistake!("order.repeat_serves_its_delay_again")
+        {
             return Ok(outcome);
         }
         if !self.delay.is_zero() && !mistake!("order.bet_delay_skipped") {

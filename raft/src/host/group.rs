@@ -558,7 +558,7 @@ impl<M: Machine> Watcher<M> for Group<M> {
                     self.turn.round_took(round.began.elapsed());
                     q.ticking &= !round.ticks;
                     // What became due while the round was under way is not due again.
-                    if !q.waiting.is_empty() || q.acks_due {
+                    if !q.waiting.is_empty() || (q.acks_due && !mistake!("round.due_acknowledgement_lost")) {
                         self.turn.mark_cell(self.id);
                     }
                     answers = Some((round.waiters, applied.outcomes));

@@ -14,7 +14,7 @@ use crate::{
     consensus::{Facts, RaftId},
     ids::{CellId, NodeId},
     machine::Machine,
-    seldom,
+    mistake, seldom,
 };
 
 /// A voter may be this many entries behind to be handed leadership.
@@ -75,7 +75,9 @@ async fn follow<M: Machine>(host: Weak<Host<M>>, group: Arc<Group<M>>) {
         .await;
     // Whoever stops the host has ended this task before. What ends a group is its disk: the node must
     // not go on with the others and be a replica short; started again, it is whole again or says why.
-    if let (Some(reason), Some(host)) = (group.died(), host.upgrade()) {
+    if let (Some(reason), Some(host)) = (group.died(), host.upgrade())
+        && !mistake!("lead.node_goes_on_without_a_cell")
+    {
         tracing::error!(cell = %group.id(), %reason, "this node ends");
         host.world.fate.end(&reason);
     }

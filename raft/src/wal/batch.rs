@@ -26,6 +26,9 @@
 //! sectors, over zeros; a stopped write leaves *missing sectors* (more all-zero ones than the
 //! header counted, hence filler that is not zero) or *a prefix* (then the last byte is zero, which
 //! in a whole batch is the `.` of the footer). Anything else is damage, even in the last batch.
+//! A batch whose header is found at another place was written there by mistake, and its own place
+//! does not have it.
+//!
 //! What cannot be told apart without the mark: a stopped write, and damage that zeroes exactly
 //! whole sectors, or everything to the end, of the very last batch.
 
@@ -200,6 +203,9 @@ pub(super) struct Bad {
     pub end: u64,
     /// Batches whose header or footer could still be read, by number, and their groups if those could.
     pub batches: Vec<(u64, Option<BTreeSet<Group>>)>,
+    /// Batches of other places of which the beginning lies here: a write that went to the wrong place. They
+    /// may be nowhere else.
+    pub strays: Vec<(u64, Option<BTreeSet<Group>>)>,
     /// A stopped write can have left it like this.
     pub torn: bool,
     pub what: String,
@@ -249,9 +255,25 @@ pub(super) fn scan(data: &mut Vec<u8>, segment: u64, seed: Seed) -> Result<Scan,
                 end
             }
         };
+        if let Some(Item::Bad(bad)) = items.last_mut() {
+            bad.strays = strays(data, place, end, seed);
+        }
         at = end;
     }
     Ok(Scan { items, end: at as u64 })
+}
+
+/// Headers from `place` to `end` that belong elsewhere: disks write whole sectors, wherever they write them.
+fn strays(data: &[u8], place: Position, end: usize, seed: Seed) -> Vec<(u64, Option<BTreeSet<Group>>)> {
+    let mut strays = Vec::new();
+    for at in (place.offset as usize..end).step_by(SECTOR) {
+        if let Parsed::Header(header) = Header::decode(&data[at..at + HEADER], seed)
+            && header.place != (Position { segment: place.segment, offset: at as u64 })
+        {
+            strays.push((header.number, group_ids(data, at + header.extent() as usize, &header, seed)));
+        }
+    }
+    strays
 }
 
 /// A batch whose header is intact.
@@ -280,6 +302,7 @@ fn judge(data: &[u8], at: usize, header: Header, seed: Seed) -> Item {
                 offset: at as u64,
                 end: end as u64,
                 batches: vec![(header.number, groups)],
+                strays: Vec::new(),
                 torn: zeros > header.zero_sectors || data[end - 1] == 0,
                 what: what.into(),
             })
@@ -316,12 +339,12 @@ fn skip(data: &[u8], at: usize, zeros_from: usize, seed: Seed, place: Position, 
     let header_sector_missing = is_zero(&data[at..at + SECTOR]);
     let cut_within_header = zeros_from < at + HEADER;
     let torn = header_sector_missing || cut_within_header;
-    Bad { offset: at as u64, end: end as u64, batches, torn, what: what.into() }
+    Bad { offset: at as u64, end: end as u64, batches, strays: Vec::new(), torn, what: what.into() }
 }
 
 fn group_ids(data: &[u8], end: usize, header: &Header, seed: Seed) -> Option<BTreeSet<Group>> {
     let from = end.checked_sub(HEADER + 2 * header.groups as usize)?;
-    let ids = &data[from..end - HEADER];
+    let ids = data.get(from..end - HEADER)?;
     (seed.checksum(&[ids]) == header.groups_crc)
         .then(|| ids.chunks_exact(2).map(|id| Group::from_le_bytes([id[0], id[1]])).collect())
 }

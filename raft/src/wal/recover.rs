@@ -181,6 +181,8 @@ struct Fold<'a> {
     last_batch: Vec<u8>,
     /// What did not read back since the last intact batch.
     pending: Vec<(u64, Bad)>,
+    /// Batches that were found at another place than their own, and their groups if those could be read.
+    strays: BTreeMap<u64, Option<BTreeSet<Group>>>,
     damaged: BTreeMap<Group, String>,
     lost: Option<String>,
     /// Groups that were forgotten, and so began anew, after `lost`.
@@ -198,6 +200,7 @@ impl<'a> Fold<'a> {
             last_groups: BTreeSet::new(),
             last_batch: Vec::new(),
             pending: Vec::new(),
+            strays: BTreeMap::new(),
             damaged: BTreeMap::new(),
             lost: None,
             renewed: BTreeSet::new(),
@@ -208,7 +211,10 @@ impl<'a> Fold<'a> {
         let last_good = items.iter().rposition(|item| matches!(item, Item::Good { .. }));
         for (n, item) in items.into_iter().enumerate() {
             match item {
-                Item::Bad(bad) => self.pending.push((segment, bad)),
+                Item::Bad(mut bad) => {
+                    self.strays.extend(bad.strays.drain(..));
+                    self.pending.push((segment, bad));
+                }
                 Item::Good { header, body, groups } => match frame::decode(&data[body]) {
                     Some(frames) => {
                         let end = header.place.offset + header.extent();
@@ -221,9 +227,9 @@ impl<'a> Fold<'a> {
                     None => {
                         let offset = header.place.offset;
                         let batches = vec![(header.number, Some(groups))];
-                        let what = "its records make no sense".into();
+                        let (strays, what) = (Vec::new(), "its records make no sense".into());
                         let end = offset + header.extent();
-                        self.pending.push((segment, Bad { offset, end, batches, torn: false, what }));
+                        self.pending.push((segment, Bad { offset, end, batches, strays, torn: false, what }));
                     }
                 },
             }
@@ -321,12 +327,20 @@ impl<'a> Fold<'a> {
         let first = self.expected.unwrap_or(numbers().min().unwrap_or(1));
         let highest = numbers().max().unwrap_or(0);
         let proven = mark.map_or(0, |mark| mark.number).max(highest.saturating_sub(1));
-        let rotten: Vec<u64> = self
-            .pending
-            .iter()
-            .filter(|(_, bad)| !bad.torn && !mistake!("wal.rot_taken_for_torn"))
-            .map(|(_, bad)| bad.batches.iter().map(|(number, _)| *number).max().unwrap_or(first))
-            .collect();
+        // What was written to the wrong place is not in its own.
+        let blind = mistake!("wal.written_elsewhere_and_not_missed");
+        let elsewhere = self.strays.range(first..).map(|(number, _)| *number);
+        let mut rotten: Vec<u64> = elsewhere.filter(|_| !blind).collect();
+        let mut next = first;
+        for (_, bad) in &self.pending {
+            let last = bad.batches.iter().map(|(number, _)| *number).max();
+            let is_rotten = !bad.torn && !mistake!("wal.rot_taken_for_torn");
+            // Without a number that can be read it is one batch at least, behind those before it.
+            if let Some(number) = last.or_else(|| is_rotten.then_some(if blind { first } else { next })) {
+                next = next.max(number + 1);
+                rotten.extend(is_rotten.then_some(number));
+            }
+        }
         let beginning_gone = self.expected.is_none() && first > 1 && rotten.is_empty();
         let tail = if proven < first && rotten.is_empty() && !beginning_gone {
             let cut_bytes = self.pending.iter().map(|(_, bad)| bad.end - bad.offset).sum();
@@ -368,6 +382,9 @@ impl<'a> Fold<'a> {
         let mut owners: BTreeMap<u64, BTreeSet<Group>> = BTreeMap::new();
         if let Some(mark) = mark.filter(|mark| !mark.groups.is_empty()) {
             owners.insert(mark.number, mark.groups.clone());
+        }
+        for (number, groups) in self.strays.iter().filter_map(|(number, groups)| Some((number, groups.as_ref()?))) {
+            owners.insert(*number, groups.clone());
         }
         for (number, groups) in self.pending.iter().flat_map(|(_, bad)| &bad.batches) {
             if let Some(groups) = groups {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{OK, code_of};
+use super::{OK, code_of, run::known};
 use crate::core::{Watch, episode, mistaken};
 
 /// Steps of an episode; each begins with an empty world, so that a failure is found again quickly.
@@ -34,9 +34,8 @@ pub fn core(args: &CoreArgs) -> Result<u8> {
     let style = ProgressStyle::with_template("{bar:40} {pos} of {len} episodes, {eta} left")?;
     let line = ProgressBar::new(episodes).with_style(style);
     let (mut commands, mut entries) = (0, 0);
-    // For as long as the process lives, as the names in the code do.
     let again = args.bug.as_ref().map(|bug| format!(" --bug {bug}")).unwrap_or_default();
-    let bug: Option<&'static str> = args.bug.clone().map(|bug| &*bug.leak());
+    let bug = args.bug.as_deref().map(known).transpose()?.map(|exhibit| exhibit.name);
     for seed in args.seed..args.seed + episodes {
         let steps = EPISODE.min(args.steps);
         let done = match bug {

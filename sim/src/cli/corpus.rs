@@ -1,6 +1,7 @@
 //! `sim corpus`: the plans that once failed and must pass, from the repository's root.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
 };
@@ -8,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
-use super::{OK, pool::Pool, replay::read};
+use super::{CRASH, LIVENESS, OK, SAFETY, pool::Pool, replay::read};
 use crate::{
     cluster::run,
     corpus::{DIR, Reach, dispensable, plans},
@@ -31,13 +32,13 @@ enum Command {
         #[arg(long)]
         name: String,
     },
-    /// Runs all of them, a process each.
+    /// Runs all of them, a process each: they pass, and those that guard against a known mistake fail with it.
     Run {
         /// Processes at once; as many as there are cores if it is left out.
         #[arg(long)]
         jobs: Option<usize>,
     },
-    /// Names those that reach nothing that others do not reach.
+    /// Names those that reach nothing that others do not reach, and guard against nothing that others do not.
     Prune {
         /// Removes them.
         #[arg(long)]
@@ -56,14 +57,11 @@ pub fn corpus(args: &CorpusArgs) -> Result<u8> {
     }
 }
 
-/// Puts a plan into the corpus; where it is then.
+/// Puts a plan into the corpus; where it is then. One that shows a known mistake guards against it there.
 ///
 /// # Errors
 /// When it cannot be there, or cannot be written.
 pub fn keep(plan: &Plan, name: &str) -> Result<PathBuf> {
-    if let Some(mistake) = &plan.setup.mistake {
-        bail!("the code makes the known mistake {mistake:?} in this plan: it would never pass");
-    }
     let is_fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if name.is_empty() || !name.chars().all(is_fine) {
         bail!("{name:?} is no name for a plan: small letters, digits and hyphens");
@@ -72,6 +70,10 @@ pub fn keep(plan: &Plan, name: &str) -> Result<PathBuf> {
     let path = dir.join(format!("{name}.plan"));
     if path.exists() {
         bail!("{} is there already", path.display());
+    }
+    let mut plan = plan.clone();
+    if let Some(mistake) = plan.setup.mistake.take() {
+        plan.setup.guards = Some(mistake);
     }
     fs::write(&path, plan.to_string()).with_context(|| format!("{} cannot be written", path.display()))?;
     Ok(path)
@@ -85,28 +87,59 @@ fn dir() -> Result<&'static Path> {
     Ok(dir)
 }
 
+/// What is run: a plan, as it is or with the mistake that it guards against.
+#[derive(Clone, Debug)]
+struct Try {
+    name: String,
+    path: PathBuf,
+    mistake: Option<String>,
+}
+
 fn run_all(jobs: Option<usize>) -> Result<u8> {
     let plans = plans(dir()?)?;
+    let mut tries = Vec::new();
+    for (name, path) in plans {
+        let guards = read(&path)?.setup.guards;
+        let as_it_is = Try { name, path, mistake: None };
+        tries.extend(guards.map(|guards| Try { mistake: Some(guards), ..as_it_is.clone() }));
+        tries.push(as_it_is);
+    }
     let mut pool = Pool::new(jobs);
-    let mut waiting = plans.iter();
-    let (mut passed, mut worst) = (0, OK);
+    let mut waiting = tries.iter();
+    let (mut right, mut worst) = (0, OK);
     loop {
         while pool.has_room()
-            && let Some((name, path)) = waiting.next()
+            && let Some(next) = waiting.next()
         {
-            pool.start(name.clone(), ["replay".as_ref(), path.as_os_str()])?;
+            let bug = next.mistake.iter().flat_map(|mistake| ["--bug", mistake]).map(OsStr::new);
+            let arguments = ["replay".as_ref(), next.path.as_os_str()].into_iter().chain(bug);
+            pool.start(next.clone(), arguments)?;
         }
         let Some(done) = pool.next()? else { break };
-        let name = &done.key;
-        if done.code == OK {
-            passed += 1;
-            println!("{name:<48} passed  {}", done.out.lines().next().unwrap_or_default());
-        } else {
-            worst = worst.max(done.code);
-            println!("{name:<48} FAILED ({})\n{}", done.code, format!("{}{}", done.out, done.err).trim());
+        let Try { name, mistake, .. } = &done.key;
+        let first = done.out.lines().next().unwrap_or_default();
+        match (mistake, done.code) {
+            (None, OK) => println!("{name:<48} passed  {first}"),
+            (None, code) => {
+                worst = worst.max(code);
+                println!("{name:<48} FAILED ({code})\n{}", format!("{}{}", done.out, done.err).trim());
+                continue;
+            }
+            (Some(mistake), SAFETY | LIVENESS | CRASH) => println!("{name:<48} failed with {mistake}, as it should"),
+            (Some(mistake), code) => {
+                worst = worst.max(if code == OK { SAFETY } else { code });
+                println!("{name:<48} FAILED ({code}): it does not show {mistake} any more\n{}", done.err.trim());
+                continue;
+            }
         }
+        right += 1;
     }
-    println!("{passed} of {} pass", plans.len());
+    let guards = tries.iter().filter(|one| one.mistake.is_some()).count();
+    println!(
+        "{right} of {} are right: {} plans pass, and {guards} fail with their mistake",
+        tries.len(),
+        tries.len() - guards
+    );
     Ok(worst)
 }
 
@@ -114,16 +147,20 @@ fn prune(yes: bool) -> Result<u8> {
     let plans = plans(dir()?)?;
     let mut reaches = Vec::new();
     for (name, path) in &plans {
-        let outcome = run::run(&read(path)?, Trace::default());
+        let plan = read(path)?;
+        let outcome = run::run(&plan, Trace::default());
         let marks = outcome.seen.marks.into_keys().collect();
-        reaches.push(Reach { name: name.clone(), size: fs::metadata(path)?.len(), marks });
+        reaches.push(Reach { name: name.clone(), size: fs::metadata(path)?.len(), marks, guards: plan.setup.guards });
     }
     let gone = dispensable(&reaches);
     for (name, path) in plans.iter().filter(|(name, _)| gone.contains(name)) {
         if yes {
             fs::remove_file(path).with_context(|| format!("{} cannot be removed", path.display()))?;
         }
-        println!("{name}: others reach all that it reaches{}", if yes { ", removed" } else { "" });
+        println!(
+            "{name}: others reach all that it reaches, and guard what it guards{}",
+            if yes { ", removed" } else { "" }
+        );
     }
     println!("{} of {} are needed to reach all that is reached", plans.len() - gone.len(), plans.len());
     if !gone.is_empty() && !yes {

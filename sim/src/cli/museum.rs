@@ -1,11 +1,11 @@
 //! `sim museum`: puts known mistakes back, and shows that they are found.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
-use super::{CRASH, OK, SAFETY, pool::Pool};
+use super::{CRASH, OK, SAFETY, pool::Pool, run::known};
 use crate::museum::{
-    catalogue::{self, EXHIBITS, Exhibit},
+    catalogue::{EXHIBITS, Exhibit},
     run::look_for,
 };
 
@@ -36,11 +36,7 @@ pub fn museum(args: &MuseumArgs) -> Result<u8> {
         return Ok(OK);
     }
     match &args.bug {
-        Some(name) => {
-            let exhibit = catalogue::find(name)
-                .with_context(|| format!("there is no mistake {name:?}: `sim museum --list` names them"))?;
-            Ok(show(exhibit, args.seeds))
-        }
+        Some(name) => Ok(show(known(name)?, args.seeds)),
         None => all(args),
     }
 }

@@ -26,6 +26,9 @@ pub struct ReplayArgs {
     /// Writes every event, a line each.
     #[arg(long)]
     trace: Option<PathBuf>,
+    /// The known mistake that the code is to make (see `museum --list`).
+    #[arg(long)]
+    bug: Option<String>,
     /// What the nodes log, on standard error: `debug`, or a filter like `stakehold_raft=info`.
     #[arg(long)]
     log: Option<String>,
@@ -91,8 +94,13 @@ pub fn read(path: &PathBuf) -> Result<Plan> {
 
 pub fn replay(args: &ReplayArgs) -> Result<u8> {
     run::log(args.log.as_ref())?;
-    let plan = read(&args.plan)?;
-    let again = format!("sim replay {}", args.plan.display());
+    let mut plan = read(&args.plan)?;
+    let mut again = format!("sim replay {}", args.plan.display());
+    if let Some(bug) = &args.bug {
+        run::known(bug)?;
+        again += &format!(" --bug {bug}");
+        plan.setup.mistake = Some(bug.clone());
+    }
     match args.until.map(Point::Event).or_else(|| args.break_at.clone()) {
         None if args.step => stop(&plan, args, None, &again),
         None => run::go(&plan, args.trace.as_ref(), &again),

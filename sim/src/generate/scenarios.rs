@@ -108,6 +108,7 @@ impl Profile {
             seldom: self.seldom,
             slow_followers: self.slow_followers,
             mistake: None,
+            guards: None,
         }
     }
 }

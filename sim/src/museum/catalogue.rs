@@ -8,6 +8,8 @@ pub enum Level {
     Core,
     /// Whole nodes.
     Cluster,
+    /// Whole nodes, in the plan of the corpus that guards against it: others show it too seldom.
+    Plan,
 }
 
 /// What a run must contain, or the mistake has no occasion.
@@ -90,7 +92,7 @@ pub fn find(name: &str) -> Option<&'static Exhibit> {
     EXHIBITS.iter().find(|exhibit| exhibit.name == name)
 }
 
-use Level::{Cluster, Core};
+use Level::{Cluster, Core, Plan};
 use Need::*;
 
 /// All of them, from the disk up to the feeds.
@@ -365,6 +367,18 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "The first change after an image is taken for one that the image has." },
     Exhibit { name: "feed.gap_not_told", layer: "feeds", level: Cluster, oracle: "Feed", also: &[], needs: &[Feeds, Snapshots, Partitions],
         what: "Nobody who follows a market hears that its replica jumped." },
+
+    // -- what the corpus remembers --
+    Exhibit { name: "wal.written_elsewhere_and_not_missed", layer: "log", level: Plan, oracle: "Raft", also: &[], needs: &[],
+        what: "The last batch of the log was written to the wrong place, and nobody misses it." },
+    Exhibit { name: "lead.node_goes_on_without_a_cell", layer: "consensus", level: Plan, oracle: "Crash", also: &["L1"], needs: &[],
+        what: "A node whose disk has ended the consensus of a cell goes on with the others." },
+    Exhibit { name: "clock.right_again_and_nothing_taken_up", layer: "consensus", level: Plan, oracle: "L1", also: &[], needs: &[],
+        what: "A node whose clock is right again does not look for what was kept back meanwhile." },
+    Exhibit { name: "round.due_acknowledgement_lost", layer: "streams", level: Plan, oracle: "L1", also: &[], needs: &[],
+        what: "An acknowledgement that became due during a round is forgotten." },
+    Exhibit { name: "order.repeat_serves_its_delay_again", layer: "actors", level: Plan, oracle: "L1", also: &[], needs: &[],
+        what: "Whoever asks for a verdict again serves the bet delay again." },
 ];
 
 #[cfg(test)]

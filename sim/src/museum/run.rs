@@ -12,6 +12,15 @@ use crate::{
     trace::Trace,
 };
 
+/// The plans of the corpus that show what other runs show too seldom.
+const PLANS: [&str; 5] = [
+    include_str!("../../corpus/acknowledgement-that-is-due-is-sent.plan"),
+    include_str!("../../corpus/cell-that-ends-takes-its-node-along.plan"),
+    include_str!("../../corpus/log-written-to-the-wrong-place-is-missed.plan"),
+    include_str!("../../corpus/repeat-in-play-hears-its-verdict.plan"),
+    include_str!("../../corpus/what-was-kept-back-goes-on.plan"),
+];
+
 /// Steps of a core episode.
 const STEPS: u64 = 5_000;
 
@@ -35,6 +44,7 @@ impl Finding {
 
 /// Looks for a mistake with seeds from 1 to `seeds`.
 pub fn look_for(exhibit: &Exhibit, seeds: u64) -> Finding {
+    let seeds = if exhibit.level == Level::Plan { 1 } else { seeds };
     let found = (1..=seeds).find_map(|seed| Some((seed, with(exhibit, seed)?)));
     let named = found
         .as_ref()
@@ -47,7 +57,7 @@ pub fn look_for(exhibit: &Exhibit, seeds: u64) -> Finding {
 pub fn with(exhibit: &Exhibit, seed: u64) -> Option<Violation> {
     match exhibit.level {
         Level::Core => core::mistaken(seed, STEPS, Watch::All, exhibit.name).err().map(|failure| failure.violation),
-        Level::Cluster => {
+        Level::Cluster | Level::Plan => {
             let mut plan = plan(exhibit, seed);
             plan.setup.mistake = Some(exhibit.name.into());
             cluster::run::run(&plan, Trace::default()).violation
@@ -55,16 +65,26 @@ pub fn with(exhibit: &Exhibit, seed: u64) -> Option<Violation> {
     }
 }
 
+/// The plan of the corpus that guards against the mistake.
+fn guard(exhibit: &Exhibit) -> Plan {
+    let mut plans = PLANS.iter().map(|text| Plan::parse(text).expect("the corpus has plans"));
+    let guard = plans.find(|plan| plan.setup.guards.as_deref() == Some(exhibit.name));
+    guard.unwrap_or_else(|| panic!("{} is to be shown by a plan, and none guards against it", exhibit.name))
+}
+
 /// What is seen of the same seed when it does not.
 pub fn without(exhibit: &Exhibit, seed: u64) -> Option<Violation> {
     match exhibit.level {
         Level::Core => core::episode(seed, STEPS).err().map(|failure| failure.violation),
-        Level::Cluster => cluster::run::run(&plan(exhibit, seed), Trace::default()).violation,
+        Level::Cluster | Level::Plan => cluster::run::run(&plan(exhibit, seed), Trace::default()).violation,
     }
 }
 
 /// A plan with what the mistake needs to show.
 pub fn plan(exhibit: &Exhibit, seed: u64) -> Plan {
+    if exhibit.level == Level::Plan {
+        return guard(exhibit);
+    }
     let swarm = Scenario { name: "museum", what: "what an exhibit needs", make: SCENARIOS[0].make };
     generate::plan_of(&swarm, seed, &Wish::default(), |profile, rng| furnish(profile, exhibit.needs, rng))
 }

@@ -98,6 +98,35 @@ async fn still_takes_records(disk: &MemDisk, wal: Wal, state: &Naive, segment: u
 }
 
 #[test]
+fn a_last_batch_that_was_written_to_any_other_place_is_missed() {
+    run(async {
+        let disk = MemDisk::new(1);
+        let (places, states) = killed_at_once(&disk).await;
+        remove_mark(&disk).await;
+        let batch = disk.contents(SEGMENT).unwrap()[places[3]..places[4]].to_vec();
+        for at in (0..8 * BLOCK).step_by(512).filter(|at| *at != places[3]) {
+            let disk = disk.copy();
+            let hand = disk.boot();
+            hand.write(SEGMENT, places[3] as u64, vec![0; batch.len()].into(), true).await.unwrap();
+            hand.write(SEGMENT, at as u64, batch.clone().into(), true).await.unwrap();
+            let (wal, found) = open(&disk, roomy()).await;
+            let unknown = |group: &Group| found.lost.is_some() && !found.groups.contains_key(group);
+            let is_missed = |group: &Group| found.damaged.contains_key(group) || unknown(group);
+            assert!(OWNERS[3].iter().all(is_missed), "at {at}: {:?}", found.damaged);
+            for (group, state) in found.groups.iter().filter(|(group, _)| !found.damaged.contains_key(group)) {
+                assert_eq!(state, &states[4].groups[group], "at {at}, group {group}");
+            }
+            let judged = damaged(&found);
+            // Whoever reads it again judges alike.
+            put(&wal, 8, Record::Forget).await.unwrap();
+            disk.crash(at as u64);
+            let (_, found) = open(&disk, roomy()).await;
+            assert_eq!(damaged(&found), judged, "at {at}");
+        }
+    });
+}
+
+#[test]
 fn any_subset_of_sectors_of_a_write_in_flight_is_cut_or_taken_whole() {
     run(async {
         for seed in 0..300 {
