@@ -69,11 +69,12 @@ struct Watched {
 }
 
 impl Watched {
-    /// What of the root may be lost once the work is done.
-    async fn left_by(&mut self, work: impl Future<Output = io::Result<()>>) -> Vec<String> {
+    /// What of the root may be lost once the work is done. The disk begins with it when it is asked, whoever
+    /// waits.
+    async fn left_by<F: Future<Output = io::Result<()>>>(&mut self, work: impl FnOnce(&RealDisk) -> F) -> Vec<String> {
         interposed::take();
         let syncs = self.disk.syncs();
-        work.await.unwrap();
+        work(&self.disk).await.unwrap();
         let changes = interposed::take();
         assert!(!changes.is_empty(), "nothing was heard of what was done");
         let heard = changes.iter().filter(|change| matches!(change, Change::Synced(_))).count() as u64;
@@ -90,22 +91,33 @@ async fn what_is_said_to_be_durable_has_been_synced() {
     let root = dir.path().canonicalize().unwrap();
     interposed::watch(&root);
     let disk = RealDisk::open(root.clone()).unwrap();
-    let mut watched = Watched { root, disk: disk.clone(), dirty: Dirty::default() };
+    let mut watched = Watched { root, disk, dirty: Dirty::default() };
     let nothing: [&str; 0] = [];
     let some = || Bytes::from_static(b"some bytes");
     // A directory that was not there, in one that was not there either; and more than is synced at once.
-    assert_eq!(watched.left_by(disk.create("wal/old/1.wal", 9 << 20)).await, nothing);
-    assert_eq!(watched.left_by(disk.create("wal/2.wal", 4_096)).await, nothing);
-    assert_eq!(watched.left_by(disk.create("wal/2.wal", 8_192)).await, nothing, "it grows");
-    assert_eq!(watched.left_by(disk.write("wal/2.wal", 0, some(), true)).await, nothing);
-    assert_eq!(watched.left_by(disk.write("wal/2.wal", 10, some(), false)).await, ["wal/2.wal"]);
-    assert_eq!(watched.left_by(disk.write("wal/2.wal", 20, some(), true)).await, nothing, "what came before too");
-    assert_eq!(watched.left_by(disk.replace("super/block", some())).await, nothing);
-    assert_eq!(watched.left_by(disk.replace("super/block", some())).await, nothing, "it was there");
-    assert_eq!(watched.left_by(disk.create("snapshots/1.part", 0)).await, nothing);
-    assert_eq!(watched.left_by(disk.write("snapshots/1.part", 4_096, some(), false)).await, ["snapshots/1.part"]);
-    assert_eq!(watched.left_by(disk.write("snapshots/1.part", 0, some(), true)).await, nothing);
-    assert_eq!(watched.left_by(disk.rename("snapshots/1.part", "snapshots/1.snap")).await, nothing);
-    assert_eq!(watched.left_by(disk.rename("snapshots/1.snap", "super/1.snap")).await, nothing, "two directories");
-    assert_eq!(watched.left_by(disk.remove("super/1.snap")).await, nothing);
+    assert_eq!(watched.left_by(|disk| disk.create("wal/old/1.wal", 9 << 20)).await, nothing);
+    assert_eq!(watched.left_by(|disk| disk.create("wal/2.wal", 4_096)).await, nothing);
+    assert_eq!(watched.left_by(|disk| disk.create("wal/2.wal", 8_192)).await, nothing, "it grows");
+    assert_eq!(watched.left_by(|disk| disk.write("wal/2.wal", 0, some(), true)).await, nothing);
+    assert_eq!(watched.left_by(|disk| disk.write("wal/2.wal", 10, some(), false)).await, ["wal/2.wal"]);
+    assert_eq!(
+        watched.left_by(|disk| disk.write("wal/2.wal", 20, some(), true)).await,
+        nothing,
+        "what came before too"
+    );
+    assert_eq!(watched.left_by(|disk| disk.replace("super/block", some())).await, nothing);
+    assert_eq!(watched.left_by(|disk| disk.replace("super/block", some())).await, nothing, "it was there");
+    assert_eq!(watched.left_by(|disk| disk.create("snapshots/1.part", 0)).await, nothing);
+    assert_eq!(
+        watched.left_by(|disk| disk.write("snapshots/1.part", 4_096, some(), false)).await,
+        ["snapshots/1.part"]
+    );
+    assert_eq!(watched.left_by(|disk| disk.write("snapshots/1.part", 0, some(), true)).await, nothing);
+    assert_eq!(watched.left_by(|disk| disk.rename("snapshots/1.part", "snapshots/1.snap")).await, nothing);
+    assert_eq!(
+        watched.left_by(|disk| disk.rename("snapshots/1.snap", "super/1.snap")).await,
+        nothing,
+        "two directories"
+    );
+    assert_eq!(watched.left_by(|disk| disk.remove("super/1.snap")).await, nothing);
 }
