@@ -5,10 +5,14 @@
 //! since the Unix epoch.
 
 use serde::{Deserialize, Serialize};
+use stakehold_raft::CellId;
 
-use crate::domain::types::{
-    AccountId, EventId, MarketDefinition, MarketId, MarketResult, MarketStatus, Minor, OrderId, OrderView, Persistence,
-    Reference, Refusal, RunnerId, Side,
+use crate::domain::{
+    ledger::Checkpoint,
+    types::{
+        AccountId, EventId, MarketDefinition, MarketId, MarketResult, MarketStatus, Minor, OrderId, OrderView,
+        Persistence, Reference, Refusal, RunnerId, Side,
+    },
 };
 
 /// Who asks. The node that took the call established it from the token.
@@ -426,6 +430,12 @@ pub struct LedgerView {
     pub postings: u64,
     /// In hexadecimal.
     pub hash: String,
+}
+
+impl LedgerView {
+    pub fn of(cell: CellId, checkpoint: &Checkpoint) -> Self {
+        Self { cell: cell.to_string(), postings: checkpoint.postings, hash: checkpoint.hex() }
+    }
 }
 
 /// The books, summed at a consistent cut while bets flow. Everything adds up to zero.

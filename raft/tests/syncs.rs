@@ -9,6 +9,8 @@
 
 #[path = "syncs/interposed.rs"]
 mod interposed;
+#[path = "support/libc_own.rs"]
+mod libc_own;
 
 use std::{
     collections::BTreeSet,

@@ -275,6 +275,13 @@ pub struct PlanError {
 }
 
 impl Plan {
+    /// The same, and the code makes a known mistake.
+    #[must_use]
+    pub fn with_mistake(mut self, mistake: &str) -> Self {
+        self.setup.mistake = Some(mistake.to_owned());
+        self
+    }
+
     /// # Errors
     /// The first line that is not what it should be.
     pub fn parse(text: &str) -> Result<Self, PlanError> {

@@ -17,9 +17,8 @@ fn every_mistake_that_cells_alone_can_show_is_found() {
     let mut wrong = vec![];
     for exhibit in EXHIBITS.iter().filter(|exhibit| exhibit.level == Level::Core) {
         let found = (1..=EPISODES).find_map(|seed| mistaken(seed, STEPS, Watch::All, exhibit.name).err());
-        let named = |oracle| exhibit.oracle == oracle || exhibit.also.contains(&oracle);
         match found {
-            Some(failure) if named(failure.violation.oracle) => {
+            Some(failure) if exhibit.names(failure.violation.oracle) => {
                 println!("{}: {} in episode {}", exhibit.name, failure.violation.oracle, failure.seed);
             }
             found => wrong.push(format!("{}: {found:?}, and not {} {:?}", exhibit.name, exhibit.oracle, exhibit.also)),

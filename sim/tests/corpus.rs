@@ -6,13 +6,7 @@ use std::{
     thread,
 };
 
-use stakehold_sim::{
-    cluster::run,
-    corpus,
-    museum::catalogue,
-    plan::{Plan, Setup},
-    trace::Trace,
-};
+use stakehold_sim::{cluster::run, corpus, museum::catalogue, plan::Plan, trace::Trace};
 
 /// What a plan's file says went wrong.
 fn failure(name: &str, path: &Path) -> Option<String> {
@@ -29,11 +23,9 @@ fn failure(name: &str, path: &Path) -> Option<String> {
     // It would guard against nothing if it could not fail.
     let mistake = plan.setup.guards.clone()?;
     let exhibit = catalogue::find(&mistake).expect("a plan guards against a mistake that is known");
-    let setup = Setup { mistake: Some(mistake), ..plan.setup };
-    let seen = run::run(&Plan { setup, ..plan }, Trace::default()).violation;
-    let named = seen.as_ref().map(|seen| seen.oracle).filter(|by| *by == exhibit.oracle || exhibit.also.contains(by));
-    let wrong = format!("{name} does not show {} any more: {seen:?}\n  {again} --bug {}", exhibit.name, exhibit.name);
-    named.is_none().then_some(wrong)
+    let seen = run::run(&plan.with_mistake(&mistake), Trace::default()).violation;
+    let wrong = || format!("{name} does not show {mistake} any more: {seen:?}\n  {again} --bug {mistake}");
+    (!seen.as_ref().is_some_and(|seen| exhibit.names(seen.oracle))).then(wrong)
 }
 
 #[test]

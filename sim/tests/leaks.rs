@@ -3,7 +3,7 @@
 //! In this program libc's clocks and its randomness are replaced by functions that note who called them,
 //! while a run is under way on the thread. Whoever is not in [`ALLOWED`] is a leak.
 //!
-//! - `interposed`: what stands in front of libc. `calls`: who called, by the stack.
+//! - `interposed`: what stands in front of libc, and `libc_own` what is behind. `calls`: who called, by the stack.
 //!
 //! What never lives here: a reason that begins with "it hardly matters". What is allowed cannot change a run.
 //!
@@ -27,6 +27,8 @@
 mod calls;
 #[path = "leaks/interposed.rs"]
 mod interposed;
+#[path = "../../raft/tests/support/libc_own.rs"]
+mod libc_own;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

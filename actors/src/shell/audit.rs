@@ -67,11 +67,6 @@ impl Exchange {
     }
 }
 
-fn ledger(part: &AuditPart) -> LedgerView {
-    let AuditPart { cell, checkpoint, .. } = part;
-    LedgerView { cell: cell.to_string(), postings: checkpoint.postings, hash: checkpoint.hex() }
-}
-
 fn add_up(parts: &[AuditPart]) -> AuditView {
     let total = |pick: fn(&AuditPart) -> i128| parts.iter().map(pick).sum::<i128>();
     let sum = total(AuditPart::sum);
@@ -88,7 +83,7 @@ fn add_up(parts: &[AuditPart]) -> AuditView {
         in_flight: total(|part| part.in_flight),
         external: -total(|part| part.totals.external),
         cells: parts.len() as u32,
-        ledgers: parts.iter().map(ledger).collect(),
+        ledgers: parts.iter().map(|part| LedgerView::of(part.cell, &part.checkpoint)).collect(),
         problems: Vec::new(),
     };
     let mut problem = |wrong: bool, sentence: String| {

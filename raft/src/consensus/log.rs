@@ -114,7 +114,7 @@ impl GroupLog {
         kept!(
             replica,
             Kept::Opened {
-                vote: mem.vote.as_ref().map(said),
+                vote: mem.vote.as_ref().map(vote_of),
                 last: mem.last().as_ref().map(entry_id),
                 purged: mem.purged.map(|purged| purged.index),
             }
@@ -124,7 +124,7 @@ impl GroupLog {
 
     /// The vote is on the disk.
     fn voted(&self, vote: &RaftVote) {
-        kept!(self.replica, Kept::Vote(said(vote)));
+        kept!(self.replica, Kept::Vote(vote_of(vote)));
     }
 
     fn mem(&self) -> MutexGuard<'_, Mem> {
@@ -262,7 +262,7 @@ fn still_there(mem: &Mutex<Mem>, id: EntryId) -> Option<EntryId> {
     mem.entries.get(at as usize).filter(|entry| entry_id(&entry.log_id) == id).map(|_| id)
 }
 
-fn said(vote: &RaftVote) -> Vote {
+fn vote_of(vote: &RaftVote) -> Vote {
     Vote { term: vote.leader_id.term, candidate: vote.leader_id.voted_for, elected: vote.committed }
 }
 

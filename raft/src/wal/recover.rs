@@ -4,9 +4,9 @@
 //! which nobody was told, and it is cut. After a cut the next batch takes the same number again,
 //! after rot the number stays missing for ever, so that every later recovery judges alike.
 //!
-//! One more thing says so: a segment that is gone. It was unlinked when the batch that made it
-//! superfluous was durable; groups whose live entries were in it have lost that batch
-//! (`check_entries`).
+//! Two more things say so. A batch whose header lies where another batch belongs was written to the wrong
+//! place, and is missing in its own. And a segment that is gone was unlinked when the batch that made it
+//! superfluous was durable; groups whose live entries were in it have lost that batch (`check_entries`).
 //!
 //! Nothing is written before all of it is read and judged.
 

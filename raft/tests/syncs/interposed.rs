@@ -11,14 +11,10 @@ use std::{
     mem::transmute,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    ptr,
-    sync::{
-        Mutex,
-        atomic::{AtomicPtr, Ordering},
-    },
+    sync::Mutex,
 };
 
-use super::Change;
+use super::{Change, libc_own::Libc};
 
 /// The directory that is watched, and what was changed below it.
 static WATCHED: Mutex<Option<(PathBuf, Vec<Change>)>> = Mutex::new(None);
@@ -33,16 +29,18 @@ pub fn take() -> Vec<Change> {
     WATCHED.lock().unwrap().as_mut().map(|(_, changes)| std::mem::take(changes)).unwrap_or_default()
 }
 
-fn note(path: &Path, change: impl FnOnce() -> Change) {
+fn note(change: Change) {
+    let (Change::Written(path) | Change::Synced(path) | Change::Named(path) | Change::Renamed(_, path)) = &change;
     if let Some((root, changes)) = &mut *WATCHED.lock().unwrap()
         && path.starts_with(root)
     {
-        changes.push(change());
+        changes.push(change);
     }
 }
 
-fn path_of(file: c_int) -> PathBuf {
-    fs::read_link(format!("/proc/self/fd/{file}")).unwrap_or_default()
+/// Notes what was done to an open file.
+fn opened(file: c_int, change: fn(PathBuf) -> Change) {
+    note(change(fs::read_link(format!("/proc/self/fd/{file}")).unwrap_or_default()));
 }
 
 /// # Safety
@@ -52,31 +50,12 @@ unsafe fn named(name: *const c_char) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(unsafe { CStr::from_ptr(name) }.to_bytes()))
 }
 
-/// libc's own function: its name, with the zero that C wants, and where it is.
-struct Libc(&'static str, AtomicPtr<c_void>);
-
-impl Libc {
-    fn address(&self) -> *mut c_void {
-        let known = self.1.load(Ordering::Relaxed);
-        if !known.is_null() {
-            return known;
-        }
-        // SAFETY: the name ends with a zero.
-        let found = unsafe { libc::dlsym(libc::RTLD_NEXT, self.0.as_ptr().cast()) };
-        if found.is_null() {
-            std::process::abort();
-        }
-        self.1.store(found, Ordering::Relaxed);
-        found
-    }
-}
-
 /// Stands in for a function of libc: hands the call on, and notes it if it did what it should.
 macro_rules! interpose {
     (fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty, $done:expr) => {
         #[unsafe(no_mangle)]
         extern "C" fn $name($($argument: $type),*) -> $result {
-            static LIBC: Libc = Libc(concat!(stringify!($name), "\0"), AtomicPtr::new(ptr::null_mut()));
+            static LIBC: Libc = Libc::named(concat!(stringify!($name), "\0"));
             // SAFETY: this is how libc declares it, and the arguments are the caller's own.
             let result =
                 unsafe { transmute::<*mut c_void, extern "C" fn($($type),*) -> $result>(LIBC.address())($($argument),*) };
@@ -92,34 +71,20 @@ macro_rules! interpose {
     };
 }
 
-interpose!(fn write(file: c_int, bytes: *const c_void, len: usize) -> isize, {
-    let path = path_of(file);
-    note(&path, || Change::Written(path.clone()));
-});
-interpose!(fn pwrite64(file: c_int, bytes: *const c_void, len: usize, offset: i64) -> isize, {
-    let path = path_of(file);
-    note(&path, || Change::Written(path.clone()));
-});
-interpose!(fn fsync(file: c_int) -> c_int, {
-    let path = path_of(file);
-    note(&path, || Change::Synced(path.clone()));
-});
-interpose!(fn fdatasync(file: c_int) -> c_int, {
-    let path = path_of(file);
-    note(&path, || Change::Synced(path.clone()));
-});
+interpose!(fn write(file: c_int, bytes: *const c_void, len: usize) -> isize, opened(file, Change::Written));
+interpose!(fn pwrite64(file: c_int, bytes: *const c_void, len: usize, offset: i64) -> isize, opened(file, Change::Written));
+interpose!(fn fsync(file: c_int) -> c_int, opened(file, Change::Synced));
+interpose!(fn fdatasync(file: c_int) -> c_int, opened(file, Change::Synced));
 interpose!(fn rename(from: *const c_char, to: *const c_char) -> c_int, {
     // SAFETY: libc has just read both.
     let (from, to) = unsafe { (named(from), named(to)) };
-    note(&to, || Change::Renamed(from, to.clone()));
+    note(Change::Renamed(from, to));
 });
 interpose!(fn unlink(name: *const c_char) -> c_int, {
     // SAFETY: libc has just read it.
-    let name = unsafe { named(name) };
-    note(&name, || Change::Named(name.clone()));
+    note(Change::Named(unsafe { named(name) }));
 });
 interpose!(fn mkdir(name: *const c_char, mode: libc::mode_t) -> c_int, {
     // SAFETY: libc has just read it.
-    let name = unsafe { named(name) };
-    note(&name, || Change::Named(name.clone()));
+    note(Change::Named(unsafe { named(name) }));
 });

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{OK, code_of, run::known};
+use super::{OK, code_of, museum::exhibit};
 use crate::core::{Watch, episode, mistaken};
 
 /// Steps of an episode; each begins with an empty world, so that a failure is found again quickly.
@@ -35,7 +35,7 @@ pub fn core(args: &CoreArgs) -> Result<u8> {
     let line = ProgressBar::new(episodes).with_style(style);
     let (mut commands, mut entries) = (0, 0);
     let again = args.bug.as_ref().map(|bug| format!(" --bug {bug}")).unwrap_or_default();
-    let bug = args.bug.as_deref().map(known).transpose()?.map(|exhibit| exhibit.name);
+    let bug = args.bug.as_deref().map(exhibit).transpose()?.map(|exhibit| exhibit.name);
     for seed in args.seed..args.seed + episodes {
         let steps = EPISODE.min(args.steps);
         let done = match bug {

@@ -162,7 +162,11 @@ fn prune(yes: bool) -> Result<u8> {
             if yes { ", removed" } else { "" }
         );
     }
-    println!("{} of {} are needed to reach all that is reached", plans.len() - gone.len(), plans.len());
+    println!(
+        "{} of {} are needed to reach all that is reached, and guard all that is guarded",
+        plans.len() - gone.len(),
+        plans.len()
+    );
     if !gone.is_empty() && !yes {
         println!("--yes removes the others; each of them once found something all the same");
     }

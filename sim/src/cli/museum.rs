@@ -1,11 +1,11 @@
 //! `sim museum`: puts known mistakes back, and shows that they are found.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 
-use super::{CRASH, OK, SAFETY, pool::Pool, run::known};
+use super::{CRASH, OK, SAFETY, pool::Pool};
 use crate::museum::{
-    catalogue::{EXHIBITS, Exhibit},
+    catalogue::{self, EXHIBITS, Exhibit},
     run::look_for,
 };
 
@@ -25,6 +25,14 @@ pub struct MuseumArgs {
     jobs: Option<usize>,
 }
 
+/// The exhibit of this name.
+///
+/// # Errors
+/// A sentence when the museum has none.
+pub fn exhibit(mistake: &str) -> Result<&'static Exhibit> {
+    catalogue::find(mistake).with_context(|| format!("there is no mistake {mistake:?}: `sim museum --list` names them"))
+}
+
 pub fn museum(args: &MuseumArgs) -> Result<u8> {
     if args.list {
         for exhibit in EXHIBITS {
@@ -36,7 +44,7 @@ pub fn museum(args: &MuseumArgs) -> Result<u8> {
         return Ok(OK);
     }
     match &args.bug {
-        Some(name) => Ok(show(known(name)?, args.seeds)),
+        Some(name) => Ok(show(exhibit(name)?, args.seeds)),
         None => all(args),
     }
 }

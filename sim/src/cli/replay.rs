@@ -13,6 +13,7 @@ use stakehold_raft::CellId;
 
 use super::{
     code_of,
+    museum::exhibit,
     run::{self, report},
     step::step,
     summary,
@@ -97,9 +98,8 @@ pub fn replay(args: &ReplayArgs) -> Result<u8> {
     let mut plan = read(&args.plan)?;
     let mut again = format!("sim replay {}", args.plan.display());
     if let Some(bug) = &args.bug {
-        run::known(bug)?;
+        plan = plan.with_mistake(exhibit(bug)?.name);
         again += &format!(" --bug {bug}");
-        plan.setup.mistake = Some(bug.clone());
     }
     match args.until.map(Point::Event).or_else(|| args.break_at.clone()) {
         None if args.step => stop(&plan, args, None, &again),

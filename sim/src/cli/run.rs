@@ -12,14 +12,13 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::{OK, code_of, summary};
+use super::{OK, code_of, museum::exhibit, summary};
 use crate::{
     cluster::{
         run::{self, Outcome},
         watch,
     },
     generate::{self, KINDS, Kind, SCENARIOS, Scenario, Wish},
-    museum::catalogue::{self, Exhibit},
     plan::Plan,
     trace::Trace,
 };
@@ -84,14 +83,6 @@ pub struct RunArgs {
 #[derive(Debug)]
 struct VirtualTime;
 
-/// The exhibit of this name.
-///
-/// # Errors
-/// A sentence when the museum has none.
-pub fn known(mistake: &str) -> Result<&'static Exhibit> {
-    catalogue::find(mistake).with_context(|| format!("there is no mistake {mistake:?}: `sim museum --list` names them"))
-}
-
 impl tracing_subscriber::fmt::time::FormatTime for VirtualTime {
     fn format_time(&self, w: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
         let (us, node) = watch::with(|watch| (watch.now_us.get(), watch.node.get())).unwrap_or_default();
@@ -139,7 +130,7 @@ impl What {
             faults: self.faults.as_deref().map(kinds).transpose()?,
         };
         if let Some(bug) = &self.bug {
-            known(bug)?;
+            exhibit(bug)?;
         }
         let mut plan = generate::plan(scenario, seed, &wish);
         plan.setup.mistake.clone_from(&self.bug);

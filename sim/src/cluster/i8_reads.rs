@@ -75,11 +75,6 @@ fn value(cell: &Cell, request: &Request) -> Option<Response> {
     }
 }
 
-fn ledger_of(cell: &Cell) -> LedgerView {
-    let checkpoint = cell.checkpoint();
-    LedgerView { cell: cell.id().to_string(), postings: checkpoint.postings, hash: checkpoint.hex() }
-}
-
 /// What an audit answers when nothing is under way.
 fn audit_of(books: &Books) -> AuditView {
     let sum = |pick: fn(Totals) -> i128| books.cells.all().map(|id| pick(books.cell(id).totals())).sum::<i128>();
@@ -96,7 +91,7 @@ fn audit_of(books: &Books) -> AuditView {
         in_flight: sum(|totals| totals.transit),
         external: -sum(|totals| totals.external),
         cells: u32::from(books.cells.count()),
-        ledgers: books.cells.all().map(|id| ledger_of(books.cell(id))).collect(),
+        ledgers: books.cells.all().map(|id| LedgerView::of(id, &books.cell(id).checkpoint())).collect(),
         problems: Vec::new(),
     }
 }

@@ -87,6 +87,13 @@ pub struct Exhibit {
     pub what: &'static str,
 }
 
+impl Exhibit {
+    /// Whether the oracle is one that is named for the mistake.
+    pub fn names(&self, oracle: &str) -> bool {
+        self.oracle == oracle || self.also.contains(&oracle)
+    }
+}
+
 /// The exhibit of this name.
 pub fn find(name: &str) -> Option<&'static Exhibit> {
     EXHIBITS.iter().find(|exhibit| exhibit.name == name)

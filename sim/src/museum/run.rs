@@ -46,9 +46,7 @@ impl Finding {
 pub fn look_for(exhibit: &Exhibit, seeds: u64) -> Finding {
     let seeds = if exhibit.level == Level::Plan { 1 } else { seeds };
     let found = (1..=seeds).find_map(|seed| Some((seed, with(exhibit, seed)?)));
-    let named = found
-        .as_ref()
-        .is_some_and(|(_, violation)| violation.oracle == exhibit.oracle || exhibit.also.contains(&violation.oracle));
+    let named = found.as_ref().is_some_and(|(_, violation)| exhibit.names(violation.oracle));
     let control = found.as_ref().and_then(|(seed, _)| without(exhibit, *seed));
     Finding { found, control, named }
 }
@@ -58,9 +56,7 @@ pub fn with(exhibit: &Exhibit, seed: u64) -> Option<Violation> {
     match exhibit.level {
         Level::Core => core::mistaken(seed, STEPS, Watch::All, exhibit.name).err().map(|failure| failure.violation),
         Level::Cluster | Level::Plan => {
-            let mut plan = plan(exhibit, seed);
-            plan.setup.mistake = Some(exhibit.name.into());
-            cluster::run::run(&plan, Trace::default()).violation
+            cluster::run::run(&plan(exhibit, seed).with_mistake(exhibit.name), Trace::default()).violation
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use stakehold_actors::{
-    api::AuditView,
+    api::{AuditView, LedgerView},
     domain::{
         command::Effect,
         ledger::{BLOCK, Checkpoint, Posting},
@@ -104,9 +104,9 @@ impl Ledgers {
         let none = Ledger::default();
         for (cell, view) in self.cells.all().zip(&audit.ledgers) {
             let ledger = self.ledgers.get(&cell).unwrap_or(&none);
-            let postings = view.postings as usize;
-            let hash = |postings| blake3::Hash::from(ledger.hash(postings)).to_hex();
-            let is = postings <= ledger.ends.len() && *hash(postings) == *view.hash;
+            let postings = view.postings;
+            let was = |hash| LedgerView::of(cell, &Checkpoint { postings, hash });
+            let is = postings <= ledger.ends.len() as u64 && was(ledger.hash(postings as usize)) == *view;
             ensure!(is, "I9", "an audit tells of {view:?}, and {cell} never had that");
         }
         Ok(())

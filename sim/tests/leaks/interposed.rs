@@ -11,30 +11,12 @@ use std::{
     ffi::{c_int, c_long, c_uint, c_void},
     hash::RandomState,
     mem::transmute,
-    ptr,
-    sync::atomic::{AtomicPtr, Ordering},
 };
 
-use super::calls::{self, Source};
-
-/// libc's own function: its name, with the zero that C wants, and where it is.
-struct Libc(&'static str, AtomicPtr<c_void>);
-
-impl Libc {
-    fn address(&self) -> *mut c_void {
-        let known = self.1.load(Ordering::Relaxed);
-        if !known.is_null() {
-            return known;
-        }
-        // SAFETY: the name ends with a zero.
-        let found = unsafe { libc::dlsym(libc::RTLD_NEXT, self.0.as_ptr().cast()) };
-        if found.is_null() {
-            std::process::abort();
-        }
-        self.1.store(found, Ordering::Relaxed);
-        found
-    }
-}
+use super::{
+    calls::{self, Source},
+    libc_own::Libc,
+};
 
 /// Stands in for a function of libc. The program's own comes first for whoever links to it, and for
 /// `dlsym`, which is how the crate getrandom asks.
@@ -42,7 +24,7 @@ macro_rules! interpose {
     ($source:expr, fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty) => {
         #[unsafe(no_mangle)]
         extern "C" fn $name($($argument: $type),*) -> $result {
-            static LIBC: Libc = Libc(concat!(stringify!($name), "\0"), AtomicPtr::new(ptr::null_mut()));
+            static LIBC: Libc = Libc::named(concat!(stringify!($name), "\0"));
             if let Some(source) = $source {
                 calls::called(source);
             }

@@ -1,7 +1,7 @@
 //! An audit under full load: a consistent cut by markers (Chandy and Lamport). A cell records its
-//! books and its ledger's checkpoint when it hears of an audit, and sends a marker down every stream; until the marker of a
-//! source arrives, money in that source's messages was on its way at the cut. Streams are dense and
-//! first-in first-out, so the cut is exact: the parts of all cells add up to zero.
+//! books and its ledger's checkpoint when it hears of an audit, and sends a marker down every stream;
+//! until the marker of a source arrives, money in that source's messages was on its way at the cut.
+//! Streams are dense and first-in first-out, so the cut is exact: the parts of all cells add up to zero.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -38,7 +38,9 @@ impl Cell {
     pub(super) fn read(&self, bytes: &[u8]) -> Result<Cell, String> {
         let (version, mut rest) = bytes.split_first().ok_or("the snapshot is empty")?;
         if *version != VERSION {
-            return Err(format!("the snapshot has version {version}, this program reads {VERSION}"));
+            return Err(format!(
+                "the snapshot has version {version}, this program reads {VERSION}: run the program that wrote it"
+            ));
         }
         let rest = &mut rest;
         let mut head: Head = take(rest, "head")?;

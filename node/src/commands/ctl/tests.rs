@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use stakehold_actors::{
-    api::{AuditView, NewOrder, WhichOrder},
+    api::{AuditView, LedgerView, NewOrder, WhichOrder},
     domain::types::{MarketId, MarketResult, Minor, OrderId, Persistence, Refusal, RunnerId, Side, WinFraction},
 };
 
@@ -144,6 +144,8 @@ async fn books_that_do_not_add_up_fail_the_command() {
         served.fake.answer_next(Ok(Response::Audit(Box::new(broken.clone()))));
         let output = operator(&served, "ledger audit").await;
         assert!(output.failed && output.text.contains("DO NOT ADD UP"), "{}", output.text);
+        let shown = |ledger: &LedgerView| output.text.contains(&ledger.hash);
+        assert!(!broken.ledgers.is_empty() && broken.ledgers.iter().all(shown), "{}", output.text);
         assert!(broken.problems.iter().all(|problem| output.text.contains(problem)));
     }
 }
