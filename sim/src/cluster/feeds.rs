@@ -44,6 +44,11 @@ impl Feeds {
         self.compare(node, market, books, false)
     }
 
+    /// Whether every follower has been told something.
+    pub fn all_told(&self) -> bool {
+        self.0.values().all(Option::is_some)
+    }
+
     /// Everyone has the committed book, now that nothing changes any more.
     ///
     /// # Errors

@@ -57,7 +57,9 @@ pub fn funded_across(entry: &Entry<'_>) -> u64 {
 impl Verdicts {
     pub fn hear(&mut self, entry: &Entry<'_>) {
         for effect in entry.effects {
+            // That another content is under way with the reference is no verdict on that one.
             if let Effect::OrderDecided { key, outcome, .. } = effect
+                && *outcome != Err(Refusal::ReferenceReused)
                 && !self.orders.contains_key(key)
             {
                 self.accepted += u64::from(outcome.is_ok());
@@ -173,5 +175,60 @@ impl Verdicts {
     /// The market that a call created, by its reference.
     pub fn market(&self, reference: &Reference) -> Option<MarketId> {
         self.markets.get(reference).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stakehold_actors::domain::types::{Minor, OrderId, Persistence, RunnerId, Side};
+    use stakehold_raft::CellId;
+
+    use super::*;
+
+    /// Found by a swarm: two contents with one reference, and the second was taken in while the first was
+    /// held for more money.
+    #[test]
+    fn that_a_reference_is_another_orders_is_no_verdict_on_that_order() {
+        let (account, market) = (AccountId(1), MarketId(20));
+        let reference = Reference::new("b1").unwrap();
+        let key = OrderKey { account, market, reference: reference.clone(), index: 0 };
+        let view = OrderView {
+            order: OrderId(7),
+            market,
+            runner: RunnerId(1),
+            side: Side::Lay,
+            price: 234,
+            size: Minor(1_856),
+            persistence: Persistence::Lapse,
+            matched: Minor(0),
+            matched_value: 0,
+            remaining: Minor(1_856),
+            cancelled: Minor(0),
+            lapsed: Minor(0),
+            voided: Minor(0),
+            placed: 1,
+            reference,
+            index: 0,
+        };
+        let mut verdicts = Verdicts::default();
+        for (content, outcome) in [(2, Err(Refusal::ReferenceReused)), (1, Ok(view.clone()))] {
+            let effects = [Effect::OrderDecided { key: key.clone(), content, outcome }];
+            let entry = Entry {
+                cell: CellId(0),
+                term: 1,
+                index: 1,
+                stamp: 1,
+                acks: &[],
+                items: &[],
+                outcomes: &[],
+                effects: &effects,
+            };
+            verdicts.hear(&entry);
+        }
+        assert_eq!(verdicts.accepted, 1);
+        verdicts.order(&key, &Ok(view.clone())).unwrap();
+        verdicts.order(&key, &Err(Refusal::ReferenceReused)).unwrap();
+        verdicts.order(&key, &Err(Refusal::InsufficientFunds)).unwrap_err();
+        verdicts.order(&key, &Ok(OrderView { order: OrderId(8), ..view })).unwrap_err();
     }
 }

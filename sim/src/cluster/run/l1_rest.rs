@@ -51,6 +51,8 @@ impl Run {
         }
         let over = self.now >= (self.setup.until_ms + self.setup.rest_ms) * 1_000;
         match self.unrest() {
+            // Whoever has only just begun to follow is told something in the next window.
+            None if self.audited && !self.feeds.all_told() && !over => false,
             None if self.audited => {
                 self.compare_replicas(None);
                 self.compare_records();
