@@ -9,7 +9,7 @@ mod clients;
 mod operator;
 mod world;
 
-use std::{collections::VecDeque, panic::AssertUnwindSafe, rc::Rc};
+use std::{any::Any, collections::VecDeque, panic::AssertUnwindSafe, rc::Rc};
 
 use stakehold_actors::domain::{
     cell::Cell,
@@ -27,12 +27,14 @@ use self::world::World;
 use crate::{
     books::Entry,
     oracles::{Counts, Oracles, Violation},
-    rng::Rng,
+    rng::{self, Rng},
 };
 
 const ACCOUNTS: usize = 8;
 const LIVE_MARKETS: usize = 6;
 const REMEMBERED: usize = 200;
+/// Of a hundred steps, those before which somebody sends an extreme value.
+const ODD: u64 = 3;
 /// So often everything is carried and everything due is done, at most, until all is at rest.
 const ROUNDS: u32 = 2_000;
 
@@ -148,6 +150,12 @@ struct Run {
     acks: VecDeque<(CellId, Ack)>,
     count: u64,
     audits: u64,
+    /// Of what nobody in his right mind would send: numbers of its own, so that all else stays as it is.
+    odd: Rng,
+    /// What was proposed last, to be sent again with an extreme value.
+    said: VecDeque<(CellId, Command)>,
+    /// The entry that is being applied.
+    applying: Option<(CellId, Batch<Command>)>,
 }
 
 impl Run {
@@ -158,7 +166,7 @@ impl Run {
                 _ => self.end(),
             }));
             // After an assertion of the machine nothing of the world can be relied on.
-            let violation = done.err().map(|panic| Violation::of_panic(&*panic)).or_else(|| self.violation.take());
+            let violation = done.err().map(|panic| self.crash_of(&*panic)).or_else(|| self.violation.take());
             if let Some(violation) = violation {
                 return Err(Failure { seed, step, violation });
             }
@@ -167,6 +175,15 @@ impl Run {
             *self.episode.counts.entry(what).or_default() += times;
         }
         Ok(self.episode)
+    }
+
+    /// What an assertion says, and of what.
+    fn crash_of(&self, panic: &(dyn Any + Send)) -> Violation {
+        let mut violation = Violation::of_panic(panic);
+        if let Some((cell, batch)) = &self.applying {
+            violation.message += &format!("; {cell} was applying {:?}", batch.items);
+        }
+        violation
     }
 
     fn new(seed: u64, watch: Watch) -> Self {
@@ -198,6 +215,9 @@ impl Run {
             acks: VecDeque::new(),
             count: 0,
             audits: 0,
+            odd: Rng::new(rng::of(seed, &[0x0DD])),
+            said: VecDeque::new(),
+            applying: None,
             world,
         };
         for account in accounts {
@@ -211,6 +231,9 @@ impl Run {
     }
 
     fn step(&mut self) {
+        if self.odd.percent(ODD) {
+            self.extreme();
+        }
         self.now += self.rng.below(8);
         match self.rng.below(1000) {
             0..240 => self.carry(),
@@ -241,6 +264,8 @@ impl Run {
     }
 
     fn propose(&mut self, cell: CellId, command: Command) -> Verdict {
+        self.said.push_front((cell, command.clone()));
+        self.said.truncate(REMEMBERED);
         let applied = self.commit(cell, vec![], vec![Item::Command(command)]);
         match applied.outcomes.into_iter().next() {
             Some(Outcome::Verdict(verdict)) => verdict,
@@ -256,7 +281,9 @@ impl Run {
 
     fn commit_at(&mut self, cell: CellId, stamp: u64, acks: Vec<Ack>, items: Vec<Item<Command>>) -> Applied<Cell> {
         let batch = Batch { stamp, origin: Origin::default(), acks, items };
-        let (index, applied) = self.world.commit(cell, &batch);
+        let (cell, batch) = self.applying.insert((cell, batch));
+        let (index, applied) = self.world.commit(*cell, batch);
+        let Some((cell, batch)) = self.applying.take() else { unreachable!("it was put there above") };
         self.episode.entries += 1;
         self.episode.commands += batch.items.iter().filter(|item| matches!(item, Item::Command(_))).count() as u64;
         let entry = Entry {

@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod core;
 pub mod corpus;
 pub mod explain;
+pub mod extremes;
 pub mod generate;
 pub mod linear;
 pub mod marks;

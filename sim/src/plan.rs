@@ -10,6 +10,8 @@
 use serde::{Deserialize, Serialize};
 use stakehold_actors::api::Request;
 
+use crate::museum::catalogue;
+
 /// Version of the text format.
 pub const FORMAT: u32 = 1;
 
@@ -51,6 +53,46 @@ pub struct Setup {
     /// the code makes that mistake.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guards: Option<String>,
+}
+
+/// The longest run, and the longest rest after it: a hundred virtual days.
+const MS_MAX: u64 = 100 * 86_400_000;
+/// The longest that anything takes on a wire or a disk: a virtual minute.
+const US_MAX: u64 = 60_000_000;
+
+impl Setup {
+    /// # Errors
+    /// A sentence, when no cluster can be set up like this.
+    pub fn check(&self) -> Result<(), String> {
+        let Self { nodes, cells, net, disk, tuning, .. } = self;
+        let wrong = |what: &str| Err(format!("the setup is none: {what}"));
+        let range = |(least, most): (u64, u64)| least <= most && most <= US_MAX;
+        if *nodes == 0 || *nodes > 63 || !(cells.is_power_of_two() && *cells <= 1_024) {
+            return Err(format!("{nodes} nodes and {cells} cells are no cluster"));
+        }
+        if self.until_ms > MS_MAX || self.rest_ms > MS_MAX {
+            return wrong(&format!("`until_ms` and `rest_ms` are at most {MS_MAX}"));
+        }
+        if net.least_us == 0 || !range((net.least_us, net.most_us)) {
+            return wrong("`net` takes from `least_us`, at least 1, to `most_us`, at most a minute");
+        }
+        if !range(disk.write_us) || !range(disk.sync_us) {
+            return wrong("`disk` takes from the first to the second number of microseconds, at most a minute");
+        }
+        let (least, most) = tuning.election_ms;
+        if tuning.heartbeat_ms == 0 || least <= tuning.heartbeat_ms || least >= most || most > MS_MAX {
+            return wrong("`heartbeat_ms` is at least 1, and below both of `election_ms`, which differ");
+        }
+        if tuning.segment_bytes < 4_096 || tuning.snapshot_every == 0 {
+            return wrong("`segment_bytes` is at least 4096, and `snapshot_every` at least 1");
+        }
+        for name in self.mistake.iter().chain(&self.guards) {
+            if catalogue::find(name).is_none() {
+                return Err(format!("there is no mistake {name:?}: `sim museum --list` names them"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Latencies between nodes, and between clients and nodes, in microseconds, one way.
@@ -295,9 +337,7 @@ impl Plan {
         let steps = lines.map(|(number, line)| serde_json::from_str(line).map_err(|e| failed(number, e.to_string())));
         let mut steps: Vec<Step> = steps.collect::<Result<_, _>>()?;
         let nodes = setup.nodes;
-        if nodes == 0 || nodes > 63 || !(setup.cells.is_power_of_two() && setup.cells <= 1_024) {
-            return Err(failed(number, format!("{nodes} nodes and {} cells are no cluster", setup.cells)));
-        }
+        setup.check().map_err(|error| failed(number, error))?;
         let stranger = |step: &&Step| match &step.what {
             What::Call(call) => !(1..=nodes).contains(&call.node),
             What::Fault(fault) => fault.nodes().iter().any(|node| !(1..=nodes).contains(node)),

@@ -116,6 +116,17 @@ impl Search<'_> {
         }
     }
 
+    /// Whether the code is right where it does not make the plan's mistake: a plan that fails with and without
+    /// it shows something else.
+    fn is_the_mistakes(&self, plan: &Plan, limit: u64) -> bool {
+        if plan.setup.mistake.is_none() {
+            return true;
+        }
+        let mut right = plan.clone();
+        right.setup.mistake = None;
+        (self.judge)(&right, limit).is_none()
+    }
+
     /// Runs a candidate; if it fails in the same way, it is the best so far.
     fn attempt(&mut self, plan: Plan) -> bool {
         if self.over || plan == self.best.plan {
@@ -127,6 +138,7 @@ impl Search<'_> {
         let limit = if self.best.at < self.best.plan.setup.until_ms * 1_000 { until } else { u64::MAX };
         self.best.runs += 1;
         let found = (self.judge)(&plan, limit).filter(|(violation, _)| same(violation, &self.best.violation));
+        let found = found.filter(|_| self.is_the_mistakes(&plan, limit));
         let is_one = found.is_some();
         if let Some((violation, at)) = found {
             self.best = Smaller { plan, violation, at, runs: self.best.runs };

@@ -164,9 +164,11 @@ impl Exchange {
                     plain_or_view(self.market_command(desk, market, command).await?, desk, Some(market))
                 }
                 Some((Owner::Wallet(account), command @ Command::CancelEverywhere { .. })) => {
+                    plain(self.wallet_command(desk, account, command).await?)?;
                     // Each market cancels when the word reaches it.
-                    self.wallet_command(desk, account, command).await?;
-                    Ok(Response::Cancelled { reports: Vec::new(), funds_pending: true })
+                    let entered =
+                        desk.read(|cell| cell.account_view(account)).is_some_and(|view| !view.markets.is_empty());
+                    Ok(Response::Cancelled { reports: Vec::new(), funds_pending: entered })
                 }
                 Some((Owner::Wallet(account), command)) => {
                     let verdict = self.wallet_command(desk, account, command).await?;

@@ -27,7 +27,12 @@ impl WhichPlan {
     /// When the file cannot be read, or the arguments cannot be meant.
     pub fn plan(&self) -> Result<(Plan, String)> {
         if let Some(path) = &self.plan {
-            return Ok((read(path)?, format!("sim replay {}", path.display())));
+            let (mut plan, mut again) = (read(path)?, format!("sim replay {}", path.display()));
+            if let Some(bug) = self.what.bug()? {
+                plan = plan.with_mistake(bug);
+                again += &format!(" --bug {bug}");
+            }
+            return Ok((plan, again));
         }
         let seed = self.seed.context("a plan's file, or --seed")?;
         Ok((self.what.plan(seed)?, format!("sim run --seed {seed} {}", self.what.arguments())))

@@ -109,6 +109,14 @@ pub fn log(filter: Option<&String>) -> Result<()> {
 }
 
 impl What {
+    /// The mistake that the code is to make.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn bug(&self) -> Result<Option<&'static str>> {
+        self.bug.as_deref().map(|bug| exhibit(bug).map(|exhibit| exhibit.name)).transpose()
+    }
+
     /// # Errors
     /// A sentence when something in it cannot be meant.
     pub fn plan(&self, seed: u64) -> Result<Plan> {
@@ -129,9 +137,7 @@ impl What {
             rate: self.rate,
             faults: self.faults.as_deref().map(kinds).transpose()?,
         };
-        if let Some(bug) = &self.bug {
-            exhibit(bug)?;
-        }
+        self.bug()?;
         let mut plan = generate::plan(scenario, seed, &wish);
         plan.setup.mistake.clone_from(&self.bug);
         Ok(plan)

@@ -49,6 +49,8 @@ struct Committed {
     cell: CellId,
     /// The last message to the wallet's cell, with what was released.
     sent: u64,
+    /// The account had something in a market.
+    entered: bool,
 }
 
 impl Answers {
@@ -111,14 +113,22 @@ impl Wanted {
             }
             _ => 0,
         };
+        let entered = self.entered(books);
         for (known, verdicts) in self.commands.iter().zip(&mut self.verdicts) {
             if known == command {
-                verdicts.push(Committed { verdict: verdict.clone(), cell, sent });
+                verdicts.push(Committed { verdict: verdict.clone(), cell, sent, entered });
             }
         }
         if first {
             self.shown.extend(self.shows(books));
         }
+    }
+
+    /// Whether the account whose orders are all to be cancelled has entered any market.
+    fn entered(&self, books: &Books) -> bool {
+        let Request::CancelAll { account, market: None } = &self.request else { return false };
+        let wallet = books.cell(books.cells.cell_of(kind::ACCOUNT, account.0)).account_view(*account);
+        wallet.is_some_and(|wallet| !wallet.markets.is_empty())
     }
 
     /// The market or the account that the answer shows.
@@ -209,10 +219,16 @@ impl Wanted {
                 self.has(|verdict| matches!(verdict, Verdict::Wallet(committed) if committed == receipt))
             }
             (Request::Heartbeat { .. }, Response::Done) => self.has(|verdict| *verdict == Verdict::Done),
-            (Request::CancelAll { market: None, .. }, Response::Cancelled { reports, funds_pending: true })
+            (Request::CancelAll { market: None, .. }, Response::Cancelled { reports, funds_pending })
                 if reports.is_empty() =>
             {
-                self.has(|verdict| *verdict == Verdict::Done)
+                self.has(|verdict| *verdict == Verdict::Done)?;
+                // There is something to cancel where the account had entered a market, then or by now.
+                let then = self.verdicts[0].iter().any(|committed| committed.entered == *funds_pending);
+                match then || self.entered(books) == *funds_pending {
+                    true => Ok(()),
+                    false => Err("that it has something to cancel is wrong"),
+                }
             }
             (Request::CancelAll { account, .. }, Response::Cancelled { reports, funds_pending }) => {
                 let told = self.verdicts[0].iter().filter(|committed| {
@@ -241,9 +257,9 @@ impl Wanted {
     /// Its market is in no cell of this cluster.
     fn is_nowhere(&self, books: &Books) -> bool {
         match &self.request {
-            Request::Cancel { market, .. } | Request::CancelAll { market: Some(market), .. } => {
-                there(books.cells, *market).is_none()
-            }
+            Request::Cancel { market, .. }
+            | Request::CancelAll { market: Some(market), .. }
+            | Request::SetPersistence { market, .. } => there(books.cells, *market).is_none(),
             _ => self.market().is_some_and(|market| there(books.cells, market).is_none()),
         }
     }

@@ -186,7 +186,7 @@ fn counts(command: &Command) -> bool {
 
 /// Somebody whose token does not do for this; None if everybody's does.
 pub fn stranger(request: &Request) -> Option<Principal> {
-    let other = |account: AccountId| Principal::Account(AccountId(if account.0 == 1 { 2 } else { account.0 - 1 }));
+    let other = |account: AccountId| Principal::Account(AccountId(if account.0 <= 1 { 2 } else { account.0 - 1 }));
     match request {
         Request::ListMarkets | Request::GetMarket { .. } | Request::Book { .. } => None,
         request => Some(owner(request).map_or(Principal::Account(AccountId(1)), other)),

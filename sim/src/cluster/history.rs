@@ -9,7 +9,7 @@ use stakehold_actors::{
     api::{ApiError, MarketView, Request, Response, StatementLine},
     domain::{
         command::OrderKey,
-        types::{MarketId, MarketResult, Refusal},
+        types::{MarketId, MarketResult, Minor, Refusal},
     },
 };
 
@@ -82,8 +82,10 @@ fn ops(request: &Request) -> Vec<Op> {
             vec![Op::Move { account: *account, reference: name.clone(), change: *amount }]
         }
         Request::Withdraw { account, amount, reference: name } => {
-            vec![Op::Move { account: *account, reference: name.clone(), change: -*amount }]
+            vec![Op::Move { account: *account, reference: name.clone(), change: Minor(amount.0.saturating_neg()) }]
         }
+        // Who asks for no line at all is told nothing.
+        Request::Statement { limit: 0, .. } => Vec::new(),
         Request::Statement { account, before: None, .. } => vec![Op::Statement { account: *account }],
         Request::GetAccount { account } => vec![Op::Balance { account: *account }],
         Request::OpenMarket { market } => vec![Op::Open { market: *market }],
@@ -98,7 +100,7 @@ fn ops(request: &Request) -> Vec<Op> {
         }
         Request::Place { account, market, reference: name, orders } => {
             let key = |(_, index)| OrderKey { account: *account, market: *market, reference: name.clone(), index };
-            orders.iter().zip(0..).map(key).map(Op::Place).collect()
+            orders.iter().zip(0..=u16::MAX).map(key).map(Op::Place).collect()
         }
         _ => Vec::new(),
     }

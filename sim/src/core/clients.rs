@@ -10,9 +10,10 @@ use stakehold_actors::{
         },
     },
 };
-use stakehold_raft::CellId;
+use stakehold_raft::{CellId, replica::Item};
 
 use super::{Intent, REMEMBERED, Run};
+use crate::extremes;
 
 impl Run {
     /// The actor hears that an instruction is short, if it is still alive.
@@ -232,6 +233,16 @@ impl Run {
                 self.fund(instruction, good_until, amount, attempt);
             }
             _ => self.intents.push_back(Intent::Try(instruction)),
+        }
+    }
+
+    /// Somebody sends what was said before with a number that makes no sense.
+    pub(super) fn extreme(&mut self) {
+        let which = self.odd.below(self.said.len().max(1) as u64) as usize;
+        let Some((cell, command)) = self.said.get(which).cloned() else { return };
+        if let Some(command) = extremes::twisted_command(&command, &mut self.odd) {
+            self.count("extreme");
+            self.commit(cell, vec![], vec![Item::Command(command)]);
         }
     }
 

@@ -11,7 +11,7 @@ use stakehold_actors::{
 };
 
 use super::workload::Maker;
-use crate::plan::What;
+use crate::{extremes, plan::What};
 
 /// What a stake below the minimum must stand to pay, in hundredths of a minor unit.
 const SMALL_STAKE_PAYS: i64 = 100_000;
@@ -70,6 +70,25 @@ impl Maker<'_> {
         for _ in 0..8 {
             self.on_an_order_of_another();
             self.at_a_bound();
+        }
+    }
+
+    /// Calls that were made before, each with a number that makes no sense (see [`crate::extremes`]). Last
+    /// of all, for the same reason.
+    pub fn extremes(&mut self) {
+        let calls = self.steps.iter().filter_map(|step| match &step.what {
+            What::Call(call) => Some((step.at / 1_000, call.operator, call.request.clone())),
+            What::Fault(_) => None,
+        });
+        let calls: Vec<(u64, bool, Request)> = calls.collect();
+        let latest = self.profile.until_ms.saturating_sub(100);
+        for _ in 0..10 + calls.len() / 100 {
+            let (at, operator, request) = self.rng.pick(&calls);
+            // Before as often as after: what a call cancels or closes is gone after it.
+            let at = (at + self.rng.below(1_600)).saturating_sub(800).min(latest);
+            if let Some(request) = extremes::twisted(request, self.rng) {
+                self.call(at, *operator, request);
+            }
         }
     }
 

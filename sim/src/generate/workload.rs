@@ -78,6 +78,7 @@ pub fn steps(profile: &Profile, rng: &mut Rng) -> Vec<Step> {
     maker.lives();
     maker.traffic();
     maker.oddities();
+    maker.extremes();
     maker.steps
 }
 

@@ -30,7 +30,7 @@ pub fn names(text: &str, references: &BTreeSet<String>) -> BTreeSet<Name> {
     for (at, word) in words(text) {
         let wrapped = text[..at].ends_with(['(', '"']);
         let name = match word.parse::<u64>() {
-            Ok(number) => number_is(number, before, wrapped),
+            Ok(number) => number_is(number, before, wrapped, words(&text[at + word.len()..]).next()),
             Err(_) if references.contains(word) => Some(Name::Reference(word.to_owned())),
             Err(_) => word_is(word),
         };
@@ -52,13 +52,14 @@ fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-fn number_is(number: u64, before: [&str; 2], wrapped: bool) -> Option<Name> {
+fn number_is(number: u64, before: [&str; 2], wrapped: bool, after: Option<(usize, &str)>) -> Option<Name> {
     match before {
         [_, "AccountId"] if wrapped => Some(Name::Account(number)),
         [_, "CellId"] if wrapped => Some(Name::Cell(u16::try_from(number).ok()?)),
         [_, "NodeId"] if wrapped => Some(Name::Node(u16::try_from(number).ok()?)),
         [_, "entry"] => Some(Name::Entry(number)),
         // Invariants speak of accounts by their bare number: at the beginning, or as whose something is.
+        ["", ""] if after.is_some_and(|(_, word)| word == "ms") => None,
         ["", ""] | [_, "account"] | ["wallet" | "everything", "of"] => Some(Name::Account(number)),
         _ if number >= ORDERS && number % ORDERS < 1 << 30 => Some(Name::Order(number)),
         _ if (MARKETS..ORDERS >> 7).contains(&number) => Some(Name::Market(number)),

@@ -171,7 +171,8 @@ impl Cell {
             }
             split
         });
-        let split = split.expect("money comes back only to a wallet that gave some");
+        let split = split
+            .unwrap_or_else(|| panic!("money comes back only to a wallet that gave some, not to account {account}"));
         reached!("money.paid_a_debt", split.owed.is_positive());
         turn.post(source, Account::Wallet(account), split.available);
         turn.post(source, Account::Owed(account), split.owed);
@@ -190,7 +191,9 @@ impl Cell {
             }
             split
         });
-        let split = split.expect("a market collects only from a wallet that gave some");
+        let split = split.unwrap_or_else(|| {
+            panic!("a market collects only from a wallet that gave some, not from account {account}")
+        });
         reached!("money.collected", split.available.is_positive());
         reached!("money.owed", split.owed.is_positive());
         turn.post(Account::Wallet(account), target, split.available);

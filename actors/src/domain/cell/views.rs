@@ -129,7 +129,8 @@ impl Cell {
         if mistake!("needed.margin_not_counted") {
             margin = Minor::ZERO;
         }
-        Needed::Funds(exposure.map_or(Minor::ZERO, |exposure| (exposure - margin).or_zero()))
+        let least = slot.market.entrance(instruction.account());
+        Needed::Funds(exposure.map_or(Minor::ZERO, |exposure| (exposure.max(least) - margin).or_zero()))
     }
 
     /// What is held for the account's instructions in a market, beside its margin there.

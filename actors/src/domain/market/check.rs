@@ -6,7 +6,7 @@ use stakehold_raft::mistake;
 
 use super::{
     Market, PlaceError, ReplaceRequest,
-    limits::{SMALL_STAKE_PAYS, VOLUME_MAX},
+    limits::{ENTRANCE, SMALL_STAKE_PAYS, VOLUME_MAX},
     orders::Order,
 };
 use crate::domain::{
@@ -101,6 +101,14 @@ impl Market {
     /// The bound on everything that is ever added up here; nobody who means a bet reaches it.
     pub(super) fn check_volume(&self, size: Minor) -> Result<(), Refusal> {
         if self.matched + self.resting + size > VOLUME_MAX { Err(Refusal::MarketCap) } else { Ok(()) }
+    }
+
+    /// The least that an account needs of its wallet to place an order: a penny where it has nothing in the
+    /// market yet, or an order without risk would let in an account that does not exist. What is not
+    /// needed goes back.
+    pub fn entrance(&self, account: AccountId) -> Minor {
+        let enters = self.account_number(account).is_none() && !mistake!("order.enters_without_a_wallet");
+        if enters { ENTRANCE } else { Minor::ZERO }
     }
 
     pub(super) fn check_funds(&self, margin: Minor, after: Minor, funded: Minor) -> Result<(), PlaceError> {

@@ -19,3 +19,6 @@ pub const SMALL_STAKE_PAYS: i64 = 100_000;
 
 /// The whole of something in basis points.
 pub const BASIS_POINTS: u32 = 10_000;
+
+/// What an account needs of its wallet to come into a market, at least.
+pub(super) const ENTRANCE: Minor = Minor(1);

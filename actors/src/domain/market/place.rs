@@ -60,7 +60,7 @@ impl Market {
         let after = self.exposure_if_open(account, checked, order.side, order.size);
         self.check_volume(order.size)?;
         self.check_caps(margin, after, event_exposure_others)?;
-        self.check_funds(margin, after, funded)?;
+        self.check_funds(margin, after.max(self.entrance(order.account)), funded)?;
 
         let new = NewOrder {
             id,

@@ -257,9 +257,12 @@ impl Market {
         let at = self.own_open(account, id)?;
         let (remaining, price) = (self.orders[at].remaining(), self.orders[at].price);
         let amount = reduction.unwrap_or(remaining).min(remaining);
+        if amount <= 0 {
+            return Err(Refusal::InvalidReduction);
+        }
         let left = remaining - amount;
         let fits = left == 0 || self.may_be_new(left, price) && super::rules::liability(left, price) > 0;
-        if amount <= 0 || !fits {
+        if !fits {
             return Err(Refusal::InvalidReduction);
         }
         Ok(self.cancel(at, amount))

@@ -118,6 +118,11 @@ impl Market {
         Ok(())
     }
 
+    /// Whoever has nothing here needs a penny of his wallet, whatever the risk.
+    pub fn entrance(&self, account: AccountId) -> i64 {
+        i64::from(self.stake(account).is_none())
+    }
+
     fn check_money(&self, account: AccountId, after: i64, with: With) -> Result<(), No> {
         let margin = self.margin(account);
         let above = |cap: Option<Minor>, exposure: i64| cap.is_some_and(|cap| exposure > cap.0);
@@ -129,7 +134,7 @@ impl Market {
                 return Err(No::Refused(Refusal::EventCap));
             }
         }
-        let short = after - margin - with.money;
+        let short = after.max(self.entrance(account)) - margin - with.money;
         if short > 0 { Err(No::Short(short)) } else { Ok(()) }
     }
 

@@ -122,7 +122,8 @@ impl Cell {
             Instruction::Place(order) => market.after_placing(order),
             Instruction::Replace(replacement) => market.after_replacing(replacement).map(|(_, after)| after),
         };
-        Needed::Funds(Minor(after.map_or(0, |after| (after - market.margin(key.account)).max(0))))
+        let least = market.entrance(key.account);
+        Needed::Funds(Minor(after.map_or(0, |after| (after.max(least) - market.margin(key.account)).max(0))))
     }
 
     pub(super) fn execute(&mut self, instruction: &Instruction, admission: &Admission) -> Result<Verdict, Refusal> {
