@@ -4,6 +4,8 @@
 //! Amounts are integers in minor units, prices are odds in hundredths, times are milliseconds
 //! since the Unix epoch.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use stakehold_raft::CellId;
 
@@ -24,11 +26,21 @@ pub enum Principal {
     Account(AccountId),
 }
 
+/// A call's id as people see it: sixteen hex digits, in the log of every node as in the header of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId(pub u64);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// A call, with what must travel with it to the leader.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Call {
     pub principal: Principal,
-    /// Follows the call through every node and log line.
+    /// Follows the call through every node and log line, where it is written as [`RequestId`].
     pub request_id: u64,
     /// After this nothing of the call may take effect any more.
     pub good_until: u64,

@@ -15,7 +15,7 @@ use super::{
     wire::Failure,
 };
 use crate::{
-    api::ApiError,
+    api::{ApiError, RequestId},
     domain::{
         cell::views::Needed,
         command::{Admission, Command, Fund, Instruction, OrderKey, Verdict},
@@ -106,7 +106,8 @@ impl Run {
 
     pub(super) async fn fly(mut self, desk: &Desk, exchange: &Arc<Exchange>, permit: &mut Permit) {
         let result = self.decide(desk, exchange, permit).await;
-        tracing::debug!(request_id = self.request_id, cell = %desk.id, result = ?result.as_ref().map(Result::is_ok), "landed");
+        let (request_id, result_ok) = (RequestId(self.request_id), result.as_ref().map(Result::is_ok));
+        tracing::debug!(%request_id, cell = %desk.id, result = ?result_ok, "landed");
         desk.land(&self.key, &result);
         self.line.until_passed().await;
         self.line.passed();
@@ -172,7 +173,7 @@ impl Run {
             // It is under way before whoever waits for this runs.
             self.line.sent();
             exchange.fund(fund, self.request_id).await?;
-            tracing::debug!(request_id = self.request_id, cell = %desk.id, attempt, "funded");
+            tracing::debug!(request_id = %RequestId(self.request_id), cell = %desk.id, attempt, "funded");
             match self.until_decided(desk, decision).await? {
                 Decision::Decided(outcome) => return Ok(outcome),
                 Decision::Pending { short, attempt: last } => (amount, attempt) = (short, last + 1),

@@ -10,7 +10,7 @@ use super::{
     wire::{Answer, Ask, Failure, decode, encode},
 };
 use crate::{
-    api::{ApiError, Call, Request, Response},
+    api::{ApiError, Call, Request, RequestId, Response},
     domain::{
         command::{Command, Fund, OrderKey, Verdict},
         types::{AccountId, MarketId, Refusal},
@@ -186,7 +186,8 @@ impl Exchange {
         let OrderKey { account, market, reference, index } = fund.instruction.key();
         match self.wallet_command(desk, account, Command::Fund(fund)).await? {
             Verdict::Funding => {
-                tracing::debug!(request_id, %cell, %account, %market, %reference, index, "fund committed");
+                let request_id = RequestId(request_id);
+                tracing::debug!(%request_id, %cell, %account, %market, %reference, index, "fund committed");
                 Ok(())
             }
             other => unreachable!("a funding was answered with {other:?}"),

@@ -1,20 +1,14 @@
 //! From a request to its answer: identity, route, token, limits, body, call, JSON. In this order,
 //! so that whoever may not ask costs little.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::{
     Request, Response, StatusCode,
     body::{Body as _, Incoming},
-    header::{self, HeaderMap, HeaderName, HeaderValue},
+    header::{self, HeaderMap, HeaderValue},
 };
 use stakehold_actors::{
     api::{self, ApiError, Call, Principal},
@@ -32,6 +26,7 @@ use super::{
     json,
     limits::{Buckets, InFlight, Limits},
     problem::Problem,
+    request_id::{Identity, Ids, REQUEST_ID},
     routes::{self, Access, Act, Answer, Found, ROUTES},
 };
 use crate::{
@@ -42,8 +37,6 @@ use crate::{
 /// How long a token may be in doubt after a node has come back.
 const TOKEN_WAIT: Duration = Duration::from_secs(2);
 const TOKEN_POLL: Duration = Duration::from_millis(10);
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Everything the front ends of one node share. See [`Api::new`].
 pub struct Api {
@@ -65,37 +58,6 @@ pub struct Api {
 impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Api").field("limits", &self.limits).finish_non_exhaustive()
-    }
-}
-
-/// Request ids: a random start, then a bijection of a counter. Unique here, and different from
-/// another node's with all probability; no draw of randomness per request.
-struct Ids {
-    start: u64,
-    count: AtomicU64,
-}
-
-impl Ids {
-    fn next(&self) -> u64 {
-        let n = self.start.wrapping_add(self.count.fetch_add(1, Ordering::Relaxed));
-        // The finaliser of splitmix64, which is a bijection.
-        let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        n ^ (n >> 31)
-    }
-}
-
-/// How a request is named: inside by a number, outside by what the caller sent, if anything.
-#[derive(Debug)]
-pub struct Identity {
-    pub id: u64,
-    pub text: HeaderValue,
-    pub fresh: u64,
-}
-
-impl Identity {
-    pub fn as_str(&self) -> &str {
-        self.text.to_str().unwrap_or_default()
     }
 }
 
@@ -139,7 +101,7 @@ impl Api {
             in_flight: InFlight::new(limits.in_flight_max),
             body_bytes: InFlight::new(limits.body_bytes_in_flight_max),
             buckets: Buckets::new(limits.account_rate, limits.account_burst),
-            ids: Ids { start: entropy.next_u64(), count: AtomicU64::new(0) },
+            ids: Ids::new(entropy.next_u64()),
             openapi,
             stop,
             limits,
@@ -200,29 +162,10 @@ impl Api {
         }
     }
 
-    fn identity(&self, headers: &HeaderMap) -> Identity {
-        let fresh = self.ids.next();
-        let given = headers
-            .get(REQUEST_ID)
-            .filter(|v| (1..=64).contains(&v.len()) && v.as_bytes().iter().all(u8::is_ascii_graphic));
-        match given {
-            Some(text) => {
-                let parsed = text.to_str().ok().filter(|t| t.len() == 16).and_then(|t| u64::from_str_radix(t, 16).ok());
-                let id = parsed.unwrap_or_else(|| xxhash_rust::xxh3::xxh3_64(text.as_bytes()));
-                Identity { id, text: text.clone(), fresh }
-            }
-            None => {
-                let text = Bytes::from(format!("{fresh:016x}"));
-                let text = HeaderValue::from_maybe_shared(text).expect("hex digits");
-                Identity { id: fresh, text, fresh }
-            }
-        }
-    }
-
     /// Answers one HTTP request.
     pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let started = self.clock.monotonic_ns();
-        let identity = self.identity(request.headers());
+        let identity = Identity::new(request.headers(), self.ids.next());
         let (head, body) = request.into_parts();
         let mut body = Some(body);
         let found = routes::find(&head.method, head.uri.path());
@@ -250,7 +193,7 @@ impl Api {
         let response = match result {
             Ok(reply) => finish(reply, &identity),
             Err(problem) => {
-                tracing::debug!(request_id = identity.as_str(), code = %problem.code, "refused");
+                tracing::debug!(request_id = %identity.logged(), code = %problem.code, "refused");
                 if let Some(body) = body.filter(|body| !body.is_end_stream()) {
                     tokio::spawn(discard(body));
                 }

@@ -3,7 +3,8 @@
 //! - [`backend`]: what it needs of the node. [`answer`]: from a request to its answer; start
 //!   reading there. [`routes`]: the table of routes, each a pure function. [`special`](self):
 //!   the few routes that need more than one call.
-//! - [`input`], [`json`], [`problem`]: what comes in, what goes out, what goes wrong.
+//! - [`input`], [`json`], [`problem`]: what comes in, what goes out, what goes wrong. [`request_id`]:
+//!   what a request is called, outside and in the log.
 //! - [`feed`]: one shared view per followed market. [`limits`]: every limit. [`server`]: sockets.
 //!
 //! What never lives here: rules of the exchange, where anything is placed, storage.
@@ -16,6 +17,7 @@ pub mod input;
 pub mod json;
 pub mod limits;
 pub mod problem;
+pub mod request_id;
 pub mod routes;
 pub mod server;
 mod special;

@@ -8,12 +8,13 @@ use stakehold_actors::{
 };
 
 use super::{
-    answer::{Api, Identity, Reply},
+    answer::{Api, Reply},
     body::Body,
     feed::{Event, Subscription, sse},
     input::Input,
     json::{Empty, accounts, books, markets},
     problem::Problem,
+    request_id::Identity,
     routes::{Answer, Special},
 };
 use crate::auth::{self, TokenHash};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use stakehold_actors::{
-    api::{ApiError, Principal, Request, Response},
+    api::{ApiError, Principal, Request, RequestId, Response},
     domain::types::{AccountId, Minor, Refusal},
 };
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
@@ -321,7 +321,7 @@ async fn a_request_id_goes_in_and_out_and_to_the_backend() {
     send(served.address, text("my-trace").as_bytes()).await;
     assert_eq!(served.fake.last().request_id, by_name);
     let answer = ask(served.address, "GET", "/v1/markets", ADA_TOKEN, "").await;
-    assert_eq!(answer.header("x-request-id"), Some(&*format!("{:016x}", served.fake.last().request_id)));
+    assert_eq!(answer.header("x-request-id"), Some(&*RequestId(served.fake.last().request_id).to_string()));
     assert_eq!(served.fake.last().good_until, 1_700_000_010_000);
 }
 
