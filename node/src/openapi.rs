@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use utoipa::{
     ToSchema,
     openapi::{
-        ComponentsBuilder, ContentBuilder, HttpMethod, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder,
-        PathsBuilder, Ref, RefOr, Required, ResponseBuilder,
-        path::{OperationBuilder, ParameterBuilder, ParameterIn, PathItem},
+        ComponentsBuilder, ContentBuilder, Header, HeaderBuilder, HttpMethod, InfoBuilder, LicenseBuilder, OpenApi,
+        OpenApiBuilder, PathsBuilder, Ref, RefOr, Required, ResponseBuilder,
+        path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem},
         request_body::RequestBodyBuilder,
         schema::{ObjectBuilder, Schema, SchemaType, Type},
         security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
@@ -17,6 +17,7 @@ use utoipa::{
 
 use crate::http::{
     json::ErrorBody,
+    request_id::{GIVEN_MAX, REQUEST_ID},
     routes::{Access, Answer, ROUTES, Route},
 };
 
@@ -62,6 +63,7 @@ pub fn document() -> OpenApi {
     }
     let mut components =
         ComponentsBuilder::new().security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+    components = components.parameter(REQUEST_ID.as_str(), request_id()).header(REQUEST_ID.as_str(), answered_id());
     for (name, schema) in schemas.0 {
         components = components.schema(name, schema);
     }
@@ -83,6 +85,11 @@ fn operation(route: &Route, schemas: &mut Schemas, error: &Ref) -> OperationBuil
         let parameter = number(name, ParameterIn::Query, Required::False);
         operation = operation.parameter(parameter.description(Some(*meaning)));
     }
+    for (name, meaning) in route.headers {
+        let parameter = number(name, ParameterIn::Header, Required::False);
+        operation = operation.parameter(parameter.description(Some(*meaning)));
+    }
+    operation = operation.parameter_ref(Ref::new(format!("#/components/parameters/{REQUEST_ID}")));
     if let Some(body) = route.body {
         let content = ContentBuilder::new().schema(Some(body(schemas))).build();
         operation =
@@ -90,13 +97,17 @@ fn operation(route: &Route, schemas: &mut Schemas, error: &Ref) -> OperationBuil
     }
     let (status, content, media) = match route.answer {
         Answer::Json(status, shape) => (status, ContentBuilder::new().schema(Some(shape(schemas))), "application/json"),
+        Answer::Events(shape) => (200, ContentBuilder::new().schema(Some(shape(schemas))), "text/event-stream"),
         Answer::Text(media) => (200, ContentBuilder::new(), media),
     };
-    let success = ResponseBuilder::new().description("Done").content(media, content.build()).build();
-    operation = operation.response(status.to_string(), success);
+    let named = |response: ResponseBuilder| {
+        response.header_ref(REQUEST_ID.as_str(), Ref::new(format!("#/components/headers/{REQUEST_ID}"))).build()
+    };
+    let success = ResponseBuilder::new().description("Done").content(media, content.build());
+    operation = operation.response(status.to_string(), named(success));
     let content = ContentBuilder::new().schema(Some(error.clone())).build();
-    let failure = ResponseBuilder::new().description("Not done").content("application/json", content).build();
-    operation = operation.response("default", failure);
+    let failure = ResponseBuilder::new().description("Not done").content("application/json", content);
+    operation = operation.response("default", named(failure));
     let scopes: [&str; 0] = [];
     match route.access {
         Access::Public => operation,
@@ -110,4 +121,25 @@ fn operation(route: &Route, schemas: &mut Schemas, error: &Ref) -> OperationBuil
 fn number(name: &str, place: ParameterIn, required: Required) -> ParameterBuilder {
     let schema = ObjectBuilder::new().schema_type(SchemaType::Type(Type::Integer)).minimum(Some(0));
     ParameterBuilder::new().name(name).parameter_in(place).required(required).schema(Some(schema))
+}
+
+/// What a caller may call its request.
+fn request_id() -> Parameter {
+    let text = ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).max_length(Some(GIVEN_MAX));
+    let meaning = "Names the request, in visible ASCII; the server names it if it is left out. Sixteen hex digits \
+        are in the server's log as they are.";
+    ParameterBuilder::new()
+        .name(REQUEST_ID.as_str())
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(meaning))
+        .schema(Some(text))
+        .build()
+}
+
+/// What every answer says its request was called.
+fn answered_id() -> Header {
+    let text = ObjectBuilder::new().schema_type(SchemaType::Type(Type::String));
+    let meaning = "The request's name; say it when you report a problem.";
+    HeaderBuilder::new().schema(Some(text)).description(Some(meaning)).build()
 }

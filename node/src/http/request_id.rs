@@ -10,7 +10,7 @@ use stakehold_actors::api::RequestId;
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest id that is taken from a caller; of a longer one nothing is kept.
-const GIVEN_MAX: usize = 64;
+pub const GIVEN_MAX: usize = 64;
 
 /// Request ids: a random start, then a bijection of a counter. Unique here, and different from
 /// another node's with all probability; no draw of randomness per request.

@@ -32,6 +32,8 @@ pub struct Route {
     pub access: Access,
     /// Name and meaning of the query's parameters; all of them are numbers.
     pub query: &'static [(&'static str, &'static str)],
+    /// Name and meaning of the headers it reads besides those that every route does; all of them are numbers.
+    pub headers: &'static [(&'static str, &'static str)],
     pub body: Option<Shape>,
     pub answer: Answer,
     pub act: Act,
@@ -49,6 +51,8 @@ pub enum Access {
 #[derive(Clone, Copy, Debug)]
 pub enum Answer {
     Json(u16, Shape),
+    /// Server-sent events; the shape is one event's.
+    Events(Shape),
     /// Media type.
     Text(&'static str),
 }
@@ -79,7 +83,7 @@ fn shape<T: ToSchema>(schemas: &mut Schemas) -> utoipa::openapi::Ref {
 
 const fn route(method: Method, path: &'static str, name: &'static str, summary: &'static str, act: Act) -> Route {
     let answer = Answer::Json(200, shape::<Empty>);
-    Route { method, path, name, summary, access: Access::Token, query: &[], body: None, answer, act }
+    Route { method, path, name, summary, access: Access::Token, query: &[], headers: &[], body: None, answer, act }
 }
 
 const fn call(
@@ -108,6 +112,11 @@ impl Route {
         self
     }
 
+    const fn events<T: ToSchema>(mut self) -> Self {
+        self.answer = Answer::Events(shape::<T>);
+        self
+    }
+
     const fn text(mut self, media: &'static str) -> Self {
         self.answer = Answer::Text(media);
         self
@@ -125,6 +134,11 @@ impl Route {
 
     const fn query(mut self, query: &'static [(&'static str, &'static str)]) -> Self {
         self.query = query;
+        self
+    }
+
+    const fn headers(mut self, headers: &'static [(&'static str, &'static str)]) -> Self {
+        self.headers = headers;
         self
     }
 }
@@ -213,7 +227,8 @@ pub static ROUTES: &[Route] = &[
          `Last-Event-ID` resumes",
         Act::Special(Special::Feed),
     )
-    .text("text/event-stream"),
+    .headers(&[("Last-Event-ID", "The id of the last event that was seen: what came after it follows.")])
+    .events::<books::FeedEvent>(),
     call(Method::GET, "/v1/markets/{market}", "market", "A market with its definition and state", |input| {
         Ok(Request::GetMarket { market: input.market()? })
     })

@@ -1,4 +1,4 @@
-//! Books, and the changes that a feed carries, as JSON.
+//! Books, the changes that a feed carries, and its events, as JSON.
 
 use serde::{Deserialize, Serialize};
 use stakehold_actors::{
@@ -104,4 +104,22 @@ impl From<Delta> for MarketDelta {
         let levels = levels.into_iter().map(Into::into).collect();
         Self { market, sequence, at, status, in_play, levels, trades: trades.into_iter().map(Into::into).collect() }
     }
+}
+
+/// One server-sent event of a feed: the lines `event`, `id` and `data`, which is JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum FeedEvent {
+    /// The whole book: first of all, and again for whoever was too slow for the changes.
+    Image {
+        /// The book's sequence: what `Last-Event-ID` takes.
+        id: u64,
+        data: Book,
+    },
+    /// The next change.
+    Delta {
+        /// The change's sequence: what `Last-Event-ID` takes.
+        id: u64,
+        data: Delta,
+    },
 }

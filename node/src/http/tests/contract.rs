@@ -4,12 +4,16 @@
 use serde_json::{Value, json};
 
 use super::{
+    feeds::{Follower, deltas},
     raw::{ask, request, send},
     served,
 };
 use crate::{
     fake::OPERATOR_TOKEN,
-    http::routes::{Answer, ROUTES},
+    http::{
+        json::books::FeedEvent,
+        routes::{Answer, ROUTES},
+    },
 };
 
 /// Checks a value against a schema of the document; the sentence says where it does not fit.
@@ -132,6 +136,72 @@ async fn every_route_answers_as_the_document_says() {
         driven += 1;
     }
     assert!(driven >= 28, "only {driven} routes");
+}
+
+/// An event as the document describes it: its lines as fields, its `data` read as JSON.
+fn event(text: &str) -> Option<Value> {
+    let mut event = json!({});
+    for (name, value) in text.lines().filter_map(|line| line.split_once(": ")) {
+        event[name] = match name {
+            "event" => value.into(),
+            "id" | "data" => serde_json::from_str(value).unwrap(),
+            _ => return None,
+        };
+    }
+    Some(event)
+}
+
+#[tokio::test]
+async fn a_feeds_events_are_as_the_document_says() {
+    let served = served().await;
+    let document = send(served.address, &request("GET", "/openapi.json", None, "")).await.json();
+    let operation = &document["paths"]["/v1/markets/{market}/feed"]["get"];
+    let schema = &operation["responses"]["200"]["content"]["text/event-stream"]["schema"];
+    let mut follower = Follower::connect(&served, None).await;
+    while !follower.text.contains("event: image") {
+        follower.more().await;
+    }
+    let pushed = deltas(20);
+    for delta in &pushed {
+        served.fake.push(delta.clone());
+    }
+    while !follower.text.contains("id: 30\n") || !follower.text.ends_with("\n\n") {
+        follower.more().await;
+    }
+    let events: Vec<Value> = follower.text.split_terminator("\n\n").filter_map(event).collect();
+    let mut kinds = Vec::new();
+    for event in &events {
+        check(&document, schema, event, "feed").unwrap();
+        match serde_json::from_value(event.clone()).unwrap() {
+            FeedEvent::Image { id, data } => kinds.push((id, data.sequence, 0)),
+            FeedEvent::Delta { id, data } => kinds.push((id, data.sequence, data.levels.len())),
+        }
+    }
+    let expected = pushed.iter().map(|delta| (delta.sequence, delta.sequence, delta.levels.len()));
+    assert_eq!(kinds, [(10, 10, 0)].into_iter().chain(expected).collect::<Vec<_>>());
+    let mut swapped = events[0].clone();
+    swapped["event"] = "delta".into();
+    assert!(check(&document, schema, &swapped, "feed").is_err(), "a book is no change");
+}
+
+#[tokio::test]
+async fn the_document_knows_every_header_that_is_read_and_sent() {
+    let served = served().await;
+    let document = send(served.address, &request("GET", "/openapi.json", None, "")).await.json();
+    let (parameter, header) = ("#/components/parameters/x-request-id", "#/components/headers/x-request-id");
+    for path in [parameter, header] {
+        assert_eq!(document.pointer(&path[1..]).unwrap()["schema"]["type"], "string", "{path}");
+    }
+    for route in ROUTES {
+        let operation = &document["paths"][route.path][route.method.as_str().to_lowercase()];
+        let parameters = operation["parameters"].as_array().unwrap();
+        assert!(parameters.iter().any(|p| p["$ref"] == parameter), "{}", route.name);
+        for response in operation["responses"].as_object().unwrap().values() {
+            assert_eq!(response["headers"]["x-request-id"]["$ref"], header, "{}", route.name);
+        }
+        let resumes = parameters.iter().any(|p| p["name"] == "Last-Event-ID" && p["in"] == "header");
+        assert_eq!(resumes, route.name == "feed", "{}", route.name);
+    }
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Random changes that follow the fake's book.
-fn deltas(count: usize) -> Vec<MarketDelta> {
+pub(super) fn deltas(count: usize) -> Vec<MarketDelta> {
     let change = (1u64..4, proptest::bool::ANY, 0u32..30, 0i64..4, proptest::bool::ANY);
     let each = proptest::collection::vec(change, 0..4);
     let all = proptest::collection::vec(each, count).new_tree(&mut TestRunner::deterministic()).unwrap();
@@ -52,15 +52,15 @@ fn deltas(count: usize) -> Vec<MarketDelta> {
 }
 
 /// Reads events until the book is at `sequence`; counts the images.
-struct Follower {
+pub(super) struct Follower {
     stream: TcpStream,
-    text: String,
+    pub(super) text: String,
     book: Option<BookView>,
     images: usize,
 }
 
 impl Follower {
-    async fn connect(served: &Served, last: Option<u64>) -> Self {
+    pub(super) async fn connect(served: &Served, last: Option<u64>) -> Self {
         let mut stream = TcpStream::connect(served.address).await.unwrap();
         let last = last.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
         let head = format!(
@@ -77,7 +77,7 @@ impl Follower {
         follower
     }
 
-    async fn more(&mut self) {
+    pub(super) async fn more(&mut self) {
         let mut buffer = vec![0; 64 << 10];
         let n = self.stream.read(&mut buffer).await.unwrap();
         assert!(n > 0, "the feed ended: {:?}", self.text);
