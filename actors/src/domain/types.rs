@@ -280,8 +280,9 @@ impl Refusal {
             Refusal::AccountCap => "The order would exceed the account's exposure cap over all markets.",
             Refusal::MarketCap => "The order would exceed the exposure cap in this market.",
             Refusal::EventCap => "The order would exceed the exposure cap in this event.",
+            // Of an order and of a withdrawal.
             Refusal::InsufficientFunds => {
-                "The wallet does not hold enough for the worst case of this order; deposit or place a smaller one."
+                "The wallet has less available than this takes (an order takes its worst case); deposit, or ask for less."
             }
             Refusal::Cancelled => "The order was cancelled before its turn came.",
             Refusal::Expired => "The order's deadline passed before its turn came.",

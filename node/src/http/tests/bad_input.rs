@@ -79,6 +79,14 @@ async fn what_cannot_be_meant_is_named_and_goes_nowhere() {
 }
 
 #[tokio::test]
+async fn too_little_in_the_wallet_is_said_of_a_withdrawal_as_well() {
+    let served = served().await;
+    let answer = ask(served.address, "POST", "/v1/accounts/7/withdraw", ADA_TOKEN, r#"{"amount":1000}"#).await;
+    assert_eq!((answer.status, answer.code().as_str()), (422, "INSUFFICIENT_FUNDS"));
+    assert!(answer.message().starts_with("The wallet has less available than this takes"), "{}", answer.message());
+}
+
+#[tokio::test]
 async fn the_operator_must_say_for_whom() {
     let served = served().await;
     let answer = ask(served.address, "POST", PLACE, OPERATOR_TOKEN, BET).await;
