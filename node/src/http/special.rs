@@ -1,5 +1,7 @@
 //! The routes that need more than one call, or something else than a call.
 
+use std::collections::BTreeSet;
+
 use futures::{StreamExt as _, future::Either, stream};
 use hyper::{StatusCode, header::HeaderMap};
 use stakehold_actors::{
@@ -119,6 +121,10 @@ impl Api {
     }
 
     async fn winners(&self, market: MarketId, winners: &[RunnerId], request_id: u64) -> Result<MarketResult, Problem> {
+        if let Some(twice) = named_twice(winners) {
+            let message = format!("`winners` names runner {twice} twice; name each winner once.").into();
+            return Err(Problem { message, ..Problem::refused(Refusal::InvalidResult) });
+        }
         let view = self.market(market, request_id).await?;
         markets::outright(&view, winners).map_err(|unknown| {
             let message = format!("The market has no runner {unknown}.").into();
@@ -174,6 +180,11 @@ fn health(state: Result<(), String>) -> Reply {
         Ok(()) => Reply::text(StatusCode::OK, "text/plain", "ok\n"),
         Err(why) => Reply::text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{why}\n")),
     }
+}
+
+fn named_twice(runners: &[RunnerId]) -> Option<RunnerId> {
+    let mut seen = BTreeSet::new();
+    runners.iter().copied().find(|runner| !seen.insert(*runner))
 }
 
 fn unexpected(response: &api::Response) -> Problem {

@@ -220,7 +220,7 @@ impl From<ResultView> for MarketResult {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settle {
-    /// These runners won outright; all others that still run lost.
+    /// These runners won outright, each named once; all others that still run lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<u64>>)]
     pub winners: Option<Vec<RunnerId>>,

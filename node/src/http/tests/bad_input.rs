@@ -87,6 +87,18 @@ async fn too_little_in_the_wallet_is_said_of_a_withdrawal_as_well() {
 }
 
 #[tokio::test]
+async fn a_winner_is_named_once() {
+    let served = served().await;
+    for act in ["settle", "resettle"] {
+        let path = format!("/v1/markets/{MARKET}/{act}");
+        let answer = ask(served.address, "POST", &path, OPERATOR_TOKEN, r#"{"winners":[2,1,2]}"#).await;
+        assert_eq!((answer.status, answer.code().as_str()), (422, "INVALID_RESULT"), "{}", answer.body);
+        assert_eq!(answer.message(), "`winners` names runner 2 twice; name each winner once.");
+    }
+    assert_eq!(served.fake.asked(), 0);
+}
+
+#[tokio::test]
 async fn the_operator_must_say_for_whom() {
     let served = served().await;
     let answer = ask(served.address, "POST", PLACE, OPERATOR_TOKEN, BET).await;
