@@ -91,7 +91,7 @@ macro_rules! ids {
     )*};
 }
 ids! {
-    /// A customer's account, which has one wallet. Below 2^53, so that every client can hold it.
+    /// A customer's account, which has one wallet. 1 to 2^53 - 1, so that every client can hold it.
     AccountId
     /// A market. `100_000_000 + n * 1024 + cell`: nine digits, and any node can tell its cell.
     MarketId
@@ -101,6 +101,15 @@ ids! {
     RunnerId
     /// An order, unique in the cluster: `(cell + 1) << 40 | n`.
     OrderId
+}
+
+impl AccountId {
+    pub const MAX: Self = Self((1 << 53) - 1);
+
+    /// Whether an account can have this number.
+    pub fn is_allowed(self) -> bool {
+        (1..=Self::MAX.0).contains(&self.0)
+    }
 }
 
 impl MarketId {

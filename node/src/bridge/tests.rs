@@ -183,6 +183,20 @@ async fn what_is_not_the_protocol_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn what_is_out_of_bounds_is_refused_here_as_over_http() {
+    let bridged = bridged(Limits::default()).await;
+    let mut raw = Raw::hello(&bridged, OPERATOR_TOKEN).await;
+    raw.hear().await;
+    for (account, name, sentence) in [(0, "Bob", "`account` is between 1 and"), (8, "B\n", "`name` has a control")] {
+        let request = Request::CreateAccount { account: AccountId(account), name: name.into() };
+        raw.say(&[FromClient::Call { id: 1, request }]).await;
+        let FromServer::Answer { outcome: Err(ApiError::Invalid(said)), .. } = raw.hear().await else { panic!() };
+        assert!(said.starts_with(sentence), "{said}");
+    }
+    assert_eq!(bridged.fake().asked(), 0);
+}
+
+#[tokio::test]
 async fn too_much_on_one_connection_is_a_quick_busy() {
     let bridged = bridged(Limits { per_connection_max: 2, ..Limits::default() }).await;
     bridged.fake().hold(true);

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     backend::Backend,
     body::Body,
+    bounds,
     feed::Feeds,
     input::{Input, Query},
     json,
@@ -132,7 +133,7 @@ impl Api {
         request: api::Request,
     ) -> Result<api::Response, ApiError> {
         permitted(who, &request)?;
-        bounded(&request).map_err(ApiError::Invalid)?;
+        bounds::check(&request).map_err(ApiError::Invalid)?;
         let good_until = self.clock.now_ms() + u64::try_from(self.limits.deadline.as_millis()).unwrap_or(10_000);
         let call = self.backend.call(Call { principal: who, request_id, good_until, request });
         tokio::time::timeout(self.limits.answer_time_max, call).await.unwrap_or(Err(ApiError::Unknown))
@@ -346,27 +347,6 @@ async fn discard(mut body: Incoming) {
         }
     };
     let _ = tokio::time::timeout(LINGER, all).await;
-}
-
-/// The most orders in one call, and the most lines of a statement in one answer.
-pub const ORDERS_MAX: usize = 200;
-pub const STATEMENT_LINES_MAX: u32 = 1_000;
-
-/// What no request may exceed, whichever way it came.
-fn bounded(request: &api::Request) -> Result<(), String> {
-    let orders = match request {
-        api::Request::Place { orders, .. } => orders.len(),
-        api::Request::Cancel { orders, .. } => orders.len(),
-        api::Request::Statement { limit, .. } if !(1..=STATEMENT_LINES_MAX).contains(limit) => {
-            return Err(format!("`limit` is between 1 and {STATEMENT_LINES_MAX}, not {limit}."));
-        }
-        _ => return Ok(()),
-    };
-    if (1..=ORDERS_MAX).contains(&orders) {
-        Ok(())
-    } else {
-        Err(format!("`orders` holds 1 to {ORDERS_MAX} orders, not {orders}."))
-    }
 }
 
 /// The reference under which a call is remembered.

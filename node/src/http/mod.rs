@@ -5,13 +5,15 @@
 //!   the few routes that need more than one call.
 //! - [`input`], [`json`], [`problem`]: what comes in, what goes out, what goes wrong. [`request_id`]:
 //!   what a request is called, outside and in the log.
-//! - [`feed`]: one shared view per followed market. [`limits`]: every limit. [`server`]: sockets.
+//! - [`feed`]: one shared view per followed market. [`limits`]: every limit of the
+//!   node, [`bounds`]: of a request. [`server`]: sockets.
 //!
 //! What never lives here: rules of the exchange, where anything is placed, storage.
 
 pub mod answer;
 pub mod backend;
 pub mod body;
+pub mod bounds;
 pub mod feed;
 pub mod input;
 pub mod json;

@@ -16,9 +16,6 @@ use crate::{
     },
 };
 
-/// Account numbers fit into the integers of every client.
-const MAX_ACCOUNT: u64 = (1 << 53) - 1;
-
 /// How the reference of a deposit begins that credits a penny too much, so that a test can see the
 /// audit find it.
 #[cfg(any(test, feature = "mispost"))]
@@ -35,7 +32,7 @@ enum Call {
 
 impl Cell {
     pub(super) fn create_account(&mut self, account: AccountId, name: &str) -> Result<Verdict, Refusal> {
-        if !self.holds_wallet(account) || account.0 == 0 || account.0 > MAX_ACCOUNT {
+        if !self.holds_wallet(account) || !account.is_allowed() {
             return Err(Refusal::UnknownAccount);
         }
         if name.len() > MAX_NAME {

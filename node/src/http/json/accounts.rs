@@ -12,11 +12,12 @@ use super::mirror;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateAccount {
-    /// Below 2^53; the server chooses one if it is left out.
+    /// 1 to 2^53 - 1; the server chooses one if it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<u64>)]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 9_007_199_254_740_991_u64)]
     pub account: Option<AccountId>,
-    #[schema(example = "Ada")]
+    /// At most 100 characters and no control characters.
+    #[schema(example = "Ada", max_length = 100)]
     pub name: String,
 }
 

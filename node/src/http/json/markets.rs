@@ -18,7 +18,7 @@ mirror! {
         /// Chosen by the operator; below 2^31.
         #[schema(value_type = u64, example = 1)]
         id: RunnerId,
-        #[schema(example = "Bold Venture")]
+        #[schema(example = "Bold Venture", max_length = 100)]
         name: String,
     }
 }
@@ -30,11 +30,14 @@ pub struct CreateMarket {
     #[schema(value_type = u64, example = 1)]
     pub event: EventId,
     #[serde(default)]
+    #[schema(max_length = 100)]
     pub event_name: String,
-    #[schema(example = "Winner")]
+    /// At most 100 characters and no control characters, as every name here.
+    #[schema(example = "Winner", max_length = 100)]
     pub name: String,
     /// Free text such as `WIN`, `PLACE`, `MATCH_ODDS`.
     #[serde(default = "win")]
+    #[schema(max_length = 100)]
     pub market_type: String,
     pub runners: Vec<NewRunner>,
     #[serde(default = "one")]

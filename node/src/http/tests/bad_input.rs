@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use stakehold_actors::{
     api::{ApiError, Principal, Request, RequestId, Response},
     domain::types::{AccountId, Minor, Refusal},
@@ -79,11 +80,28 @@ async fn what_cannot_be_meant_is_named_and_goes_nowhere() {
 }
 
 #[tokio::test]
-async fn too_little_in_the_wallet_is_said_of_a_withdrawal_as_well() {
+async fn what_the_operator_creates_is_within_bounds() {
     let served = served().await;
-    let answer = ask(served.address, "POST", "/v1/accounts/7/withdraw", ADA_TOKEN, r#"{"amount":1000}"#).await;
-    assert_eq!((answer.status, answer.code().as_str()), (422, "INSUFFICIENT_FUNDS"));
-    assert!(answer.message().starts_with("The wallet has less available than this takes"), "{}", answer.message());
+    let long = "x".repeat(101);
+    let market = |event_name: &str, name: &str, runner: &str| {
+        let runners = json!([{"id": 1, "name": "A"}, {"id": 2, "name": runner}]);
+        ("/v1/markets", json!({"event": 1, "event_name": event_name, "name": name, "runners": runners}))
+    };
+    let account = |account: u64, name: &str| ("/v1/accounts", json!({"account": account, "name": name}));
+    for ((path, body), sentence) in [
+        (account(0, "Bob"), "`account` is between 1 and 9007199254740991, not 0;"),
+        (account(u64::MAX, "Bob"), "`account` is between 1 and 9007199254740991, not 18446744073709551615;"),
+        (account(8, "Bob\n"), "`name` has a control character"),
+        (account(8, &long), "`name` has 101 characters; shorten it to 100."),
+        (market(&long, "Winner", "B"), "`event_name` has 101 characters"),
+        (market("Race", "Win\u{1b}[2Jner", "B"), "`name` has a control character"),
+        (market("Race", "Winner", "B\0"), "`runners[1].name` has a control character"),
+    ] {
+        let answer = ask(served.address, "POST", path, OPERATOR_TOKEN, &body.to_string()).await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, "INVALID"), "{body}: {}", answer.body);
+        assert!(answer.message().starts_with(sentence), "{body}: {}", answer.message());
+    }
+    assert_eq!(served.fake.asked(), 0);
 }
 
 #[tokio::test]
@@ -96,6 +114,14 @@ async fn a_winner_is_named_once() {
         assert_eq!(answer.message(), "`winners` names runner 2 twice; name each winner once.");
     }
     assert_eq!(served.fake.asked(), 0);
+}
+
+#[tokio::test]
+async fn too_little_in_the_wallet_is_said_of_a_withdrawal_as_well() {
+    let served = served().await;
+    let answer = ask(served.address, "POST", "/v1/accounts/7/withdraw", ADA_TOKEN, r#"{"amount":1000}"#).await;
+    assert_eq!((answer.status, answer.code().as_str()), (422, "INSUFFICIENT_FUNDS"));
+    assert!(answer.message().starts_with("The wallet has less available than this takes"), "{}", answer.message());
 }
 
 #[tokio::test]
