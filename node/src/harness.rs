@@ -252,6 +252,8 @@ impl Cluster {
         let log = log.map_err(io_error(format!("{} cannot be written", node.log.display())))?;
         let errors = log.try_clone().map_err(io_error("a file handle could not be had"))?;
         command
+            // What names one directory for whoever started this would be the same for all nodes.
+            .env_remove(format!("{PREFIX}DATA"))
             .env(format!("{PREFIX}LISTEN_HTTP"), node.http.to_string())
             .env(format!("{PREFIX}LISTEN_QUIC"), node.quic.to_string())
             .envs(self.settings.iter().map(|(name, value)| (format!("{PREFIX}{name}"), value)))

@@ -11,8 +11,11 @@ use super::ClientError;
 pub const URL_VARIABLE: &str = "STAKEHOLD_URL";
 pub const TOKEN_VARIABLE: &str = "STAKEHOLD_TOKEN";
 pub const CA_VARIABLE: &str = "STAKEHOLD_CA";
-/// Where `dev` writes by default.
-pub const INFO_FILE: &str = "stakehold-data/info.json";
+pub const DATA_VARIABLE: &str = "STAKEHOLD_DATA";
+/// Where `dev` keeps everything by default.
+pub const DATA_DIR: &str = "stakehold-data";
+/// What `dev` writes into its data directory.
+pub const INFO_FILE: &str = "info.json";
 
 /// What `dev` writes once it is ready (`--info FILE`, and `info.json` in its data directory).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,27 +66,31 @@ pub struct Target {
 pub struct Sources<'a> {
     /// `--target`.
     pub target: Option<&'a str>,
+    /// `--data`.
+    pub data: Option<&'a Path>,
     pub url: Option<String>,
     pub token: Option<String>,
     pub ca: Option<String>,
-    /// The file of `dev`, if it may exist.
-    pub info: Option<PathBuf>,
+    /// The data directory of `dev` where `--data` names none; it need not be there.
+    pub found: Option<PathBuf>,
 }
 
 impl Target {
-    /// `--target`, else `STAKEHOLD_URL`, else what `dev` wrote under the current directory.
-    /// `STAKEHOLD_TOKEN` and `STAKEHOLD_CA` go before the file's.
+    /// `--target`, else what `dev` wrote into `--data`, else `STAKEHOLD_URL`, else what `dev` wrote
+    /// into `STAKEHOLD_DATA` or under the current directory. `STAKEHOLD_TOKEN` and `STAKEHOLD_CA` go
+    /// before the file's.
     ///
     /// # Errors
     /// When no address is to be found, or a file that is named cannot be used.
-    pub fn discover(target: Option<&str>) -> Result<Self, ClientError> {
+    pub fn discover(target: Option<&str>, data: Option<&Path>) -> Result<Self, ClientError> {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         Self::from_sources(Sources {
             target,
+            data,
             url: variable(URL_VARIABLE),
             token: variable(TOKEN_VARIABLE),
             ca: variable(CA_VARIABLE),
-            info: Some(INFO_FILE.into()),
+            found: Some(variable(DATA_VARIABLE).unwrap_or_else(|| DATA_DIR.into()).into()),
         })
     }
 
@@ -92,16 +99,14 @@ impl Target {
     /// # Errors
     /// As there.
     pub fn from_sources(sources: Sources<'_>) -> Result<Self, ClientError> {
-        let url = sources.target.map(str::to_owned).or(sources.url);
-        let info = sources.info.as_deref().filter(|path| path.exists());
+        // A directory that is named for this one command means its cluster.
+        let url = sources.target.map(str::to_owned).or(sources.url.filter(|_| sources.data.is_none()));
+        let data = sources.data.or(sources.found.as_deref());
+        let info = data.map(|data| data.join(INFO_FILE)).filter(|path| path.exists());
         let mut found = match (info, &url) {
-            (Some(path), _) => Self::from_info(path)?,
+            (Some(path), _) => Self::from_info(&path)?,
             (None, Some(_)) => Self::default(),
-            (None, None) => {
-                return Err(ClientError::Setup(format!(
-                    "No cluster is known here: start one with `stakehold dev`, or say where it is with --target or {URL_VARIABLE}."
-                )));
-            }
+            (None, None) => return Err(nothing_in(data)),
         };
         if let Some(url) = url {
             found.point_at(url.trim_end_matches('/'))?;
@@ -139,7 +144,7 @@ impl Target {
     /// token must not be sent to strangers.
     fn point_at(&mut self, url: &str) -> Result<(), ClientError> {
         if !url.starts_with("http://") && !url.starts_with("https://") {
-            return Err(ClientError::Setup(format!("{url:?} is not an address like http://127.0.0.1:7070.")));
+            return Err(ClientError::Setup(format!("{url:?} is not an address like http://127.0.0.1:8081.")));
         }
         match self.nodes.iter().find(|node| node.http == url) {
             Some(node) => self.quic = Some(node.quic.clone()),
@@ -151,7 +156,18 @@ impl Target {
     }
 }
 
-fn pem(text_or_file: &str, beside: &Path) -> Result<String, ClientError> {
+fn nothing_in(data: Option<&Path>) -> ClientError {
+    let place = data.map_or_else(|| "here".into(), |data| format!("in {}", data.display()));
+    ClientError::Setup(format!(
+        "No cluster is known {place}: start one with `stakehold dev`, or say where it is with --data, --target or {URL_VARIABLE}."
+    ))
+}
+
+/// The text that is given, or that of the file it names.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn pem(text_or_file: &str, beside: &Path) -> Result<String, ClientError> {
     if text_or_file.starts_with("-----BEGIN") {
         return Ok(text_or_file.to_owned());
     }
@@ -164,21 +180,20 @@ fn pem(text_or_file: &str, beside: &Path) -> Result<String, ClientError> {
 mod tests {
     use super::*;
 
-    fn info(dir: &Path) -> PathBuf {
+    fn data(dir: &Path) -> PathBuf {
         std::fs::write(dir.join("ca.pem"), "-----BEGIN CERTIFICATE-----").unwrap();
-        let path = dir.join("info.json");
         let text = r#"{"http":"http://127.0.0.1:1","operator_token":"op","accounts":[{"id":7,"token":"a"}],
             "nodes":[{"id":1,"http":"http://127.0.0.1:1","quic":"127.0.0.1:11"},{"id":2,"http":"http://127.0.0.1:2","quic":"127.0.0.1:22"}],
             "ca":"ca.pem"}"#;
-        std::fs::write(&path, text).unwrap();
-        path
+        std::fs::write(dir.join(INFO_FILE), text).unwrap();
+        dir.to_owned()
     }
 
     #[test]
     fn the_flag_goes_before_the_environment_and_both_before_the_file() {
         let dir = tempfile::tempdir().unwrap();
-        let file = Some(info(dir.path()));
-        let found = Target::from_sources(Sources { info: file.clone(), ..Sources::default() }).unwrap();
+        let file = Some(data(dir.path()));
+        let found = Target::from_sources(Sources { found: file.clone(), ..Sources::default() }).unwrap();
         assert_eq!((found.http.as_str(), found.quic.as_deref()), ("http://127.0.0.1:1", Some("127.0.0.1:11")));
         assert_eq!(found.token.as_deref(), Some("op"));
         assert_eq!(found.ca_pem.as_deref(), Some("-----BEGIN CERTIFICATE-----"));
@@ -186,7 +201,7 @@ mod tests {
             target: Some("http://127.0.0.1:2/"),
             url: Some("http://127.0.0.1:1".into()),
             token: Some("mine".into()),
-            info: file,
+            found: file,
             ..Sources::default()
         };
         let found = Target::from_sources(sources).unwrap();
@@ -198,9 +213,22 @@ mod tests {
     fn a_token_from_the_file_never_goes_to_a_stranger() {
         let dir = tempfile::tempdir().unwrap();
         let sources =
-            Sources { target: Some("http://example.org"), info: Some(info(dir.path())), ..Sources::default() };
+            Sources { target: Some("http://example.org"), found: Some(data(dir.path())), ..Sources::default() };
         let found = Target::from_sources(sources).unwrap();
         assert_eq!(found, Target { http: "http://example.org".into(), ..Target::default() });
+    }
+
+    #[test]
+    fn a_directory_that_is_named_goes_before_the_environment() {
+        let dir = tempfile::tempdir().unwrap();
+        let named = data(dir.path());
+        let elsewhere = || Sources { url: Some("http://127.0.0.1:9".into()), ..Sources::default() };
+        let found = Target::from_sources(Sources { data: Some(&named), ..elsewhere() }).unwrap();
+        assert_eq!((found.http.as_str(), found.token.as_deref()), ("http://127.0.0.1:1", Some("op")));
+        let found = Target::from_sources(Sources { found: Some(named), ..elsewhere() }).unwrap();
+        assert_eq!((found.http.as_str(), found.token), ("http://127.0.0.1:9", None));
+        let empty = Sources { data: Some(Path::new("/nowhere")), ..elsewhere() };
+        assert!(Target::from_sources(empty).unwrap_err().to_string().contains("known in /nowhere: "));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `stakehold bench`: how many bets a second, and what each costs.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::{Args, ValueEnum};
 
@@ -64,6 +64,9 @@ pub struct BenchArgs {
     /// The cluster: one node's URL. Without it, STAKEHOLD_URL or what `dev` left here.
     #[arg(long, value_name = "URL", conflicts_with = "embedded")]
     pub target: Option<String>,
+    /// The cluster of `dev --data DIR`. Without it, STAKEHOLD_DATA or ./stakehold-data.
+    #[arg(long, value_name = "DIR", conflicts_with = "embedded")]
+    pub data: Option<PathBuf>,
     /// Print the result as one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -92,7 +95,7 @@ async fn bench(args: &BenchArgs) -> Result<(), String> {
     let cluster = if args.embedded { Some(Arc::new(embedded(args.cells).await?)) } else { None };
     let target = match &cluster {
         Some(cluster) => cluster.target(),
-        None => Target::discover(args.target.as_deref()).map_err(|error| error.to_string())?,
+        None => Target::discover(args.target.as_deref(), args.data.as_deref()).map_err(|error| error.to_string())?,
     };
     let measured = measured(&target, cluster)?;
     let options = Options {

@@ -4,7 +4,11 @@
 mod demo;
 mod nodes;
 
-use std::{io::IsTerminal as _, path::PathBuf, sync::Arc};
+use std::{
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::Args;
 use stakehold_raft::seam::Entropy;
@@ -13,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     client::{
         Client,
-        target::{Info, KnownAccount},
+        target::{DATA_DIR, DATA_VARIABLE, INFO_FILE, Info, KnownAccount},
     },
     exchange::Nodes,
     files, logging, signals,
@@ -29,7 +33,7 @@ Examples:
   stakehold dev --data /tmp/x --info x.json   elsewhere, and tell a script where and with which tokens")]
 pub struct DevArgs {
     /// Where the nodes keep everything; made if it is not there.
-    #[arg(long, value_name = "DIR", default_value = "stakehold-data")]
+    #[arg(long, value_name = "DIR", env = DATA_VARIABLE, default_value = DATA_DIR)]
     pub data: PathBuf,
     /// Also write addresses, tokens and accounts as JSON to this file, once ready.
     #[arg(long, value_name = "FILE")]
@@ -87,7 +91,7 @@ async fn show(args: &DevArgs, secrets: &nodes::Secrets, cluster: &nodes::Running
     let accounts = demo::accounts(&client, &args.data).await?;
     let info = cluster.info(secrets, args, accounts.clone());
     let text = serde_json::to_vec_pretty(&info).map_err(|e| e.to_string())?;
-    let own = args.data.join("info.json");
+    let own = args.data.join(INFO_FILE);
     for path in [Some(&own), args.info.as_ref()].into_iter().flatten() {
         files::replace(path, &text, files::SECRET)
             .map_err(|e| format!("{} cannot be written: {e}.", path.display()))?;
@@ -118,7 +122,7 @@ fn greet(args: &DevArgs, info: &Info, first: Option<(&crate::bots::Stage, &Known
     for node in &info.nodes {
         println!("  node n{}   {}   quic {}", node.id, node.http, node.quic);
     }
-    println!("  data      {}  (tokens in {})", args.data.display(), args.data.join("info.json").display());
+    println!("  data      {}  (tokens in {})", args.data.display(), args.data.join(INFO_FILE).display());
     println!("  operator  {}", info.operator_token);
     for account in &info.accounts {
         println!("  account {}  {}", account.id, account.token);
@@ -139,7 +143,11 @@ fn greet(args: &DevArgs, info: &Info, first: Option<(&crate::bots::Stage, &Known
             demo::takeable(price),
         );
         println!();
-        println!("Then: stakehold ctl orders list --account {}   (or --help for the rest)", account.id);
+        let data = match &args.data {
+            data if data == Path::new(DATA_DIR) => String::new(),
+            data => format!(" --data {}", data.display()),
+        };
+        println!("Then: stakehold ctl orders list --account {}{data}   (or --help for the rest)", account.id);
     }
     println!("Ctrl-C drains and stops; a second one ends at once.");
 }

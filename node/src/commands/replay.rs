@@ -49,6 +49,9 @@ pub struct ReplayArgs {
     /// The cluster: one node's URL. Without it, STAKEHOLD_URL or what `dev` left here.
     #[arg(long, value_name = "URL", conflicts_with = "embedded")]
     pub target: Option<String>,
+    /// The cluster of `dev --data DIR`. Without it, STAKEHOLD_DATA or ./stakehold-data.
+    #[arg(long, value_name = "DIR", conflicts_with = "embedded")]
+    pub data: Option<PathBuf>,
     /// Start a cluster of three processes for this replay alone.
     #[arg(long)]
     pub embedded: bool,
@@ -59,7 +62,7 @@ pub struct ReplayArgs {
     #[arg(long)]
     pub json: bool,
     /// Instead of replaying, write a recording made from this seed to standard output.
-    #[arg(long, value_name = "SEED", conflicts_with_all = ["files", "target", "embedded", "json"])]
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["files", "target", "data", "embedded", "json"])]
     pub generate: Option<u64>,
     /// Messages of the recording to generate.
     #[arg(long, default_value_t = 1_000, requires = "generate")]
@@ -89,7 +92,7 @@ async fn replay_files(args: &ReplayArgs) -> Result<(), String> {
     let cluster = if args.embedded { Some(embedded(FEW_CELLS).await?) } else { None };
     let target = match &cluster {
         Some(cluster) => cluster.target(),
-        None => Target::discover(args.target.as_deref()).map_err(|error| error.to_string())?,
+        None => Target::discover(args.target.as_deref(), args.data.as_deref()).map_err(|error| error.to_string())?,
     };
     let report = replay_at(&target, &args.files, args.speed).await?;
     drop(cluster);

@@ -12,7 +12,7 @@ mod orders;
 mod parse;
 mod show;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
 use stakehold_actors::{
@@ -30,8 +30,8 @@ use crate::{
 /// Act on a running cluster: accounts, markets, orders, status and audit.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The cluster is found by --target, else STAKEHOLD_URL, else ./stakehold-data/info.json of `stakehold dev`;
-STAKEHOLD_TOKEN and STAKEHOLD_CA (a PEM file) go before what that file says.
+    after_help = "The cluster is found by --target, else --data, else STAKEHOLD_URL, else what `stakehold dev` wrote into
+STAKEHOLD_DATA or ./stakehold-data (info.json); STAKEHOLD_TOKEN and STAKEHOLD_CA (a PEM file) go before what that file says.
 
 Examples:
   stakehold ctl accounts create --name Ada
@@ -42,9 +42,12 @@ Examples:
   stakehold ctl ledger audit --json"
 )]
 pub struct CtlArgs {
-    /// URL of any node, such as http://127.0.0.1:7070.
+    /// URL of any node, such as http://127.0.0.1:8081.
     #[arg(long, global = true, value_name = "URL")]
     pub target: Option<String>,
+    /// Data directory of the `stakehold dev` to act on.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// Print JSON instead of tables.
     #[arg(long, global = true)]
     pub json: bool,
@@ -126,7 +129,7 @@ fn print(text: impl std::fmt::Display) {
 
 /// Runs a command and prints what it found. `entropy` makes references.
 pub async fn run(args: CtlArgs, entropy: &dyn Entropy) -> ExitCode {
-    let found = match Target::discover(args.target.as_deref()) {
+    let found = match Target::discover(args.target.as_deref(), args.data.as_deref()) {
         Ok(target) => execute(&target, args.command, entropy).await,
         Err(error) => Err(error),
     };
