@@ -159,23 +159,30 @@ fn report(report: &PlaceReport) -> String {
 
 async fn cancel(session: &Session<'_>, args: CancelArgs) -> Result<Output, ClientError> {
     let account = session.account(args.account)?;
+    let everywhere = args.market.is_none();
     let request = match (args.all, args.market) {
         (true, market) => Request::CancelAll { account, market },
         (false, Some(market)) => {
-            let one = |id| CancelOrder { which: WhichOrder::Id(id), reduction: args.reduce };
-            Request::Cancel { account, market, orders: args.orders.into_iter().map(one).collect() }
+            let one = |id: &OrderId| CancelOrder { which: WhichOrder::Id(*id), reduction: args.reduce };
+            Request::Cancel { account, market, orders: args.orders.iter().map(one).collect() }
         }
         (false, None) => return Err(ClientError::Setup("Say in which market with --market.".into())),
     };
     match session.call(request).await? {
         Response::Cancelled { reports, funds_pending } => {
-            let mut text: String = reports.iter().map(cancelled).collect();
-            if reports.is_empty() {
-                text += "There was nothing to cancel.\n";
-            }
-            if funds_pending {
-                text += "The money is on its way back to the wallet.\n";
-            }
+            // A report comes in its order's place, and has no number where there is no such order.
+            let asked = args.orders.iter().copied().map(Some).chain(std::iter::repeat(None));
+            let mut text: String = reports.iter().zip(asked).map(|(report, asked)| cancelled(report, asked)).collect();
+            text += &match (funds_pending, reports.is_empty()) {
+                // Each market cancels for itself, and has not yet.
+                (true, true) if everywhere => format!(
+                    "Everything unmatched of account {account} is being cancelled in its markets; \
+                     `orders list --account {account}` shows what is left.\n"
+                ),
+                (true, _) => "The money is on its way back to the wallet.\n".to_owned(),
+                (false, true) => "There was nothing to cancel.\n".to_owned(),
+                (false, false) => String::new(),
+            };
             let failed = reports.iter().any(|report| report.outcome.is_err());
             Ok(Output { failed, ..Output::new(text, Response::Cancelled { reports, funds_pending }) })
         }
@@ -183,8 +190,8 @@ async fn cancel(session: &Session<'_>, args: CancelArgs) -> Result<Output, Clien
     }
 }
 
-fn cancelled(report: &CancelReport) -> String {
-    let order = show::maybe(report.order);
+fn cancelled(report: &CancelReport, asked: Option<OrderId>) -> String {
+    let order = show::maybe(report.order.or(asked));
     match report.outcome {
         Ok(amount) => format!("Order {order}: cancelled {amount}.\n"),
         Err(refusal) => format!("Order {order}: {}\n", refusal.sentence()),

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use stakehold_actors::{
-    api::{AuditView, LedgerView, NewOrder, WhichOrder},
+    api::{AuditView, CancelReport, LedgerView, NewOrder, WhichOrder},
     domain::types::{MarketId, MarketResult, Minor, OrderId, Persistence, Refusal, RunnerId, Side, WinFraction},
 };
 
@@ -66,6 +66,33 @@ async fn a_refused_order_fails_the_command() {
     let error = typed(&served, ADA_TOKEN, "accounts withdraw 7 5.00").await.unwrap_err();
     assert_eq!(error, ClientError::Api(ApiError::Refused(Refusal::InsufficientFunds)));
     assert!(failure(&error).contains(r#""code":"INSUFFICIENT_FUNDS""#));
+}
+
+#[tokio::test]
+async fn what_a_cancel_says_is_what_has_happened() {
+    let served = served().await;
+    let unknown = CancelReport { order: None, outcome: Err(Refusal::UnknownOrder) };
+    for (line, reports, funds_pending, says) in [
+        (
+            "orders cancel --all --account 7",
+            vec![],
+            true,
+            "is being cancelled in its markets; `orders list --account 7`",
+        ),
+        ("orders cancel --all --account 7", vec![], false, "There was nothing to cancel."),
+        ("orders cancel --all --market 100000001 --account 7", vec![], false, "There was nothing to cancel."),
+        (
+            "orders cancel --market 100000001 12345 --account 7",
+            vec![unknown],
+            false,
+            "Order 12345: There is no such order",
+        ),
+    ] {
+        served.fake.answer_next(Ok(Response::Cancelled { reports, funds_pending }));
+        let output = operator(&served, line).await;
+        assert!(output.text.contains(says), "{line}: {}", output.text);
+        assert_eq!(output.text.contains("nothing to cancel"), says.contains("nothing"), "{line}: {}", output.text);
+    }
 }
 
 #[tokio::test]
