@@ -11,6 +11,7 @@ use std::{
 };
 
 use clap::Args;
+use stakehold_actors::domain::types::MarketStatus;
 use stakehold_raft::seam::Entropy;
 use tokio_util::sync::CancellationToken;
 
@@ -101,12 +102,14 @@ async fn show(args: &DevArgs, secrets: &nodes::Secrets, cluster: &nodes::Running
         return demo::replay(recording, &target).await;
     }
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-    let stages = demo::markets(&client).await?;
-    greet(args, &info, stages.first().zip(accounts.first()));
+    let markets = demo::markets(&client).await?;
+    let open = markets.iter().find(|market| market.status == MarketStatus::Open).map(|market| &market.stage);
+    greet(args, &info, open.zip(accounts.first()));
     let run = entropy.next_u64();
     let stop = CancellationToken::new();
-    let plays =
-        stages.into_iter().map(|stage| crate::bots::play(exchange.clone(), stage, entropy.clone(), run, stop.clone()));
+    let play =
+        |market: demo::Shown| crate::bots::play(exchange.clone(), market.stage, entropy.clone(), run, stop.clone());
+    let plays = markets.into_iter().map(play);
     futures::future::join_all(plays).await;
     Ok(())
 }

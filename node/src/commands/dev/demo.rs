@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use stakehold_actors::{
-    api::{ApiError, Request, Response},
+    api::{ApiError, MarketSummary, Request, Response},
     domain::types::{AccountId, EventId, MarketDefinition, MarketStatus, Minor, Reference, Refusal, RunnerId},
 };
 
@@ -92,10 +92,17 @@ pub async fn accounts(client: &Client, data: &Path) -> Result<Vec<KnownAccount>,
     Ok(kept.accounts)
 }
 
-/// The demo markets, open unless someone has done something else with them.
-pub async fn markets(client: &Client) -> Result<Vec<Stage>, String> {
+/// A market of the demo as it stands.
+pub struct Shown {
+    pub stage: Stage,
+    pub status: MarketStatus,
+}
+
+/// The demo markets, open unless someone has done something else with them. For each that was
+/// settled there is another one, so that there is always something to bet on.
+pub async fn markets(client: &Client) -> Result<Vec<Shown>, String> {
     let (maker, taker) = (open(client, MAKER, BANKROLL).await?, open(client, TAKER, BANKROLL).await?);
-    let mut stages = Vec::new();
+    let mut shown = Vec::new();
     for (event, event_name, name, market_type, runners) in MARKETS {
         let runners: Vec<_> =
             runners.iter().zip(1..).map(|((name, price), id)| (RunnerId(id), *name, *price)).collect();
@@ -110,23 +117,31 @@ pub async fn markets(client: &Client) -> Result<Vec<Stage>, String> {
                 runners.iter().map(|(id, name, _)| (id.0, (*name).to_owned())),
             )
         };
-        let create = Request::CreateMarket {
-            definition: Box::new(definition),
-            reference: reference(&format!("dev-market-{event}")),
-        };
-        let view = match client.call(create).await {
-            Ok(Response::Market(view)) => view,
-            Ok(other) => return Err(format!("a market was expected, not {other:?}")),
-            Err(error) => return Err(error.to_string()),
-        };
-        let market = view.summary.market;
-        if view.summary.status == MarketStatus::Inactive {
-            client.call(Request::OpenMarket { market }).await.map_err(|e| e.to_string())?;
-        }
+        let market = market(client, &definition, &format!("dev-market-{event}")).await?;
         let runners = runners.into_iter().map(|(id, _, price)| (id, price)).collect();
-        stages.push(Stage { market, runners, maker, taker });
+        shown.push(Shown { stage: Stage { market: market.market, runners, maker, taker }, status: market.status });
     }
-    Ok(stages)
+    Ok(shown)
+}
+
+/// The first market of this name that is not settled: made, or found again, and opened.
+async fn market(client: &Client, definition: &MarketDefinition, name: &str) -> Result<MarketSummary, String> {
+    let ask = async |request| match client.call(request).await {
+        Ok(Response::Market(view)) => Ok(view.summary),
+        Ok(other) => Err(format!("a market was expected, not {other:?}")),
+        Err(error) => Err(error.to_string()),
+    };
+    let mut number = 1_u32;
+    loop {
+        let reference = reference(&if number == 1 { name.to_owned() } else { format!("{name}-{number}") });
+        let market = ask(Request::CreateMarket { definition: Box::new(definition.clone()), reference }).await?.market;
+        let summary = ask(Request::GetMarket { market }).await?;
+        match summary.status {
+            MarketStatus::Closed => number += 1,
+            MarketStatus::Inactive => return ask(Request::OpenMarket { market }).await,
+            MarketStatus::Open | MarketStatus::Suspended => return Ok(summary),
+        }
+    }
 }
 
 /// Runs a recording in the cluster, at its own pace.
