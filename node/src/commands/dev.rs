@@ -68,8 +68,10 @@ pub fn run(args: &DevArgs) -> Result<(), String> {
         .map_err(|e| e.to_string())?;
     crate::cli::on_runtime(async {
         let leave = signals::leave().map_err(|e| format!("Signals cannot be handled: {e}."))?;
+        // Before anything is founded, so that the next try with other ports is a first start as well.
+        let ports = nodes::choose_ports(args)?;
         let secrets = nodes::found_once(args)?;
-        let cluster = nodes::Running::start(args, &leave).await?;
+        let cluster = nodes::Running::start(args, &ports, &leave).await?;
         let played = tokio::select! {
             biased;
             () = leave.clone().asked() => Ok(()),

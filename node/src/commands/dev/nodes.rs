@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use stakehold_raft::seam::Clock;
+use stakehold_raft::{disk::RealDisk, seam::Clock};
 use tokio::{sync::oneshot, time::Instant};
 use tracing::subscriber::NoSubscriber;
 
@@ -79,11 +79,56 @@ fn first(port: u16, otherwise: u16) -> u16 {
     if port == 0 { otherwise } else { port }
 }
 
-/// Ports that nobody holds now.
-fn free_ports() -> std::io::Result<(u16, u16)> {
-    let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-    Ok((tcp, udp))
+/// HTTP and QUIC port of each node.
+pub type Ports = BTreeMap<u16, (u16, u16)>;
+
+/// The ports that the nodes will take; nobody holds them now. Between this and their use somebody
+/// else could take one; the node that finds it taken says so.
+///
+/// # Errors
+/// Names the port that is not to be had, and the flag that chooses others.
+pub fn choose_ports(args: &DevArgs) -> Result<Ports, String> {
+    let (mut ports, mut held) = (Ports::new(), Vec::new());
+    for n in 1..=NODES {
+        let tcp = bind("--http-port", args.http_port, n, TcpListener::bind::<SocketAddr>)
+            .map_err(|sentence| blame(args, sentence))?;
+        let udp = bind("--quic-port", args.quic_port, n, UdpSocket::bind::<SocketAddr>)
+            .map_err(|sentence| blame(args, sentence))?;
+        let port = |address: std::io::Result<SocketAddr>| {
+            address.map(|address| address.port()).map_err(|e| format!("No free port is to be had: {e}."))
+        };
+        ports.insert(n, (port(tcp.local_addr())?, port(udp.local_addr())?));
+        // Held until all are chosen, so that free ones are different ones.
+        held.push((tcp, udp));
+    }
+    Ok(ports)
+}
+
+/// Takes the `n`-th port from `first` on, or a free one if that is 0.
+fn bind<T>(flag: &str, first: u16, n: u16, take: fn(SocketAddr) -> std::io::Result<T>) -> Result<T, String> {
+    let port = match first {
+        0 => 0,
+        first => first.checked_add(n - 1).ok_or_else(|| {
+            format!("{flag} {first}: choose one so that all {NODES} nodes' ports are from 1 to 65535.")
+        })?,
+    };
+    take(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            format!("Port {port} is taken; stop the process that uses it or choose others with {flag}.")
+        }
+        _ => format!("Port {port} cannot be used ({error}); choose others with {flag}."),
+    })
+}
+
+/// Whoever holds the data holds the ports too, and is better named than they are.
+fn blame(args: &DevArgs, sentence: String) -> String {
+    match RealDisk::holder(&args.data.join("cluster/n1/data")) {
+        Some(pid) => format!(
+            "{} is in use by process {pid}; stop that first, or choose another directory with --data and other ports.",
+            args.data.display()
+        ),
+        None => sentence,
+    }
 }
 
 struct Thread {
@@ -100,17 +145,10 @@ pub struct Running {
 
 impl Running {
     /// Starts all nodes; they drain when `leave` is asked.
-    pub async fn start(args: &DevArgs, leave: &Leave) -> Result<Self, String> {
-        let mut ports = BTreeMap::new();
-        for n in 1..=NODES {
-            let (tcp, udp) = free_ports().map_err(|e| format!("No free port is to be had: {e}."))?;
-            let http = if args.http_port == 0 { tcp } else { args.http_port + n - 1 };
-            let quic = if args.quic_port == 0 { udp } else { args.quic_port + n - 1 };
-            ports.insert(n, (http, quic));
-        }
+    pub async fn start(args: &DevArgs, ports: &Ports, leave: &Leave) -> Result<Self, String> {
         let mut starting = Vec::new();
         for n in 1..=NODES {
-            let config = config(args, n, &ports)?;
+            let config = config(args, n, ports)?;
             let leave = leave.clone();
             let (started, start) = oneshot::channel();
             let (end, ended) = oneshot::channel();
@@ -218,7 +256,7 @@ async fn live(config: Config, leave: Leave, started: oneshot::Sender<(SocketAddr
     })
 }
 
-fn config(args: &DevArgs, n: u16, ports: &BTreeMap<u16, (u16, u16)>) -> Result<Config, String> {
+fn config(args: &DevArgs, n: u16, ports: &Ports) -> Result<Config, String> {
     let set = |key: String, value: String| Override { key, value, origin: "`stakehold dev`".into() };
     let (http, quic) = ports[&n];
     let mut overrides = vec![
@@ -231,4 +269,37 @@ fn config(args: &DevArgs, n: u16, ports: &BTreeMap<u16, (u16, u16)>) -> Result<C
     }
     let file = args.data.join(format!("cluster/n{n}/node.toml"));
     Config::load(&file, std::iter::empty(), &overrides).map(|(config, _)| config).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        dev: DevArgs,
+    }
+
+    fn chosen(flags: &str) -> Result<Ports, String> {
+        choose_ports(&Line::parse_from(["dev", "--data", "/nowhere"].into_iter().chain(flags.split_whitespace())).dev)
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_named_with_its_flag() {
+        let free: std::collections::BTreeSet<_> =
+            chosen("--http-port 0 --quic-port 0").unwrap().into_values().flat_map(|(tcp, udp)| [tcp, udp]).collect();
+        assert!(free.len() > usize::from(NODES) && !free.contains(&0), "{free:?}");
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        let says = format!("Port {port} is taken; stop the process that uses it or choose others with --http-port.");
+        assert_eq!(chosen(&format!("--http-port {port} --quic-port 0")), Err(says));
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = udp.local_addr().unwrap().port();
+        let says = format!("Port {port} is taken; stop the process that uses it or choose others with --quic-port.");
+        assert_eq!(chosen(&format!("--http-port 0 --quic-port {port}")), Err(says));
+        assert!(chosen("--http-port 0 --quic-port 65535").unwrap_err().contains("65535"));
+    }
 }
