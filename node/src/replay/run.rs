@@ -17,6 +17,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     caller::{Caller, MAKERS_MIN},
@@ -132,7 +133,8 @@ struct Job {
 
 struct MarketTask {
     jobs: mpsc::Sender<Job>,
-    task: tokio::task::JoinHandle<u64>,
+    /// Ends with the replay: one that is given up must neither void its market nor keep connections.
+    task: AbortOnDropHandle<u64>,
 }
 
 async fn replay_file(
@@ -240,7 +242,7 @@ fn start(
 ) -> MarketTask {
     let (jobs, queue) = mpsc::channel(QUEUE);
     let name = name.to_owned();
-    let task = tokio::spawn(async move {
+    let task = AbortOnDropHandle::new(tokio::spawn(async move {
         let definition = outcome::definition(&name, &survey);
         match drive(&name, &survey, definition, caller, notes.clone(), queue, verdicts).await {
             Ok(fills) => fills,
@@ -249,7 +251,7 @@ fn start(
                 0
             }
         }
-    });
+    }));
     MarketTask { jobs, task }
 }
 

@@ -3,18 +3,31 @@
 mod rules;
 
 use std::{
+    future::pending,
     io::Write as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
+use futures::{FutureExt as _, future::BoxFuture};
 use proptest::prelude::*;
+use stakehold_actors::{
+    api::{Request, Response},
+    domain::types::MarketId,
+};
+use tokio::time::timeout;
 
 use super::{
     report::{Notes, Report},
     run::{Speed, run},
 };
 use crate::{
+    client::{ClientError, Feed},
+    exchange::Exchange,
     model::Model,
     recording::generate::{Shape, generate},
 };
@@ -97,6 +110,33 @@ fn the_json_object_has_the_fields_that_were_promised() {
     }
     assert_eq!((&json["audit_sum"], &json["conserved"]), (&0.into(), &true.into()));
     assert!(json["unreproduced"].is_object() && json["files"][0]["messages"].is_u64());
+}
+
+/// Answers nothing from a certain moment on, like a cluster that is going down.
+struct Leaving(Arc<Model>, AtomicBool);
+
+impl Exchange for Leaving {
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Response, ClientError>> {
+        if self.1.load(Ordering::Relaxed) { pending().boxed() } else { self.0.call(request) }
+    }
+
+    fn feed(&self, market: MarketId) -> BoxFuture<'_, Result<Feed, ClientError>> {
+        self.0.feed(market)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_is_given_up_lets_go_of_the_cluster() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&generated(Shape { seed: 3, messages: 200, markets: 2, runners: 4 })).unwrap();
+    let (files, progress) = ([file.path().to_owned()], |_: &Path, _| {});
+    let exchange = Arc::new(Leaving(Arc::default(), AtomicBool::new(false)));
+    let replay = run(exchange.clone(), 1, &files, Speed::Times(1.0), Arc::new(Notes::default()), &progress);
+    assert!(timeout(Duration::from_secs(10), replay).await.is_err(), "the recording is longer");
+    assert!(Arc::strong_count(&exchange) > 1, "markets are being replayed");
+    exchange.1.store(true, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(Arc::strong_count(&exchange), 1);
 }
 
 proptest! {
