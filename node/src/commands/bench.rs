@@ -97,7 +97,7 @@ async fn bench(args: &BenchArgs) -> Result<(), String> {
         Some(cluster) => cluster.target(),
         None => Target::discover(args.target.as_deref(), args.data.as_deref()).map_err(|error| error.to_string())?,
     };
-    let measured = measured(&target, cluster)?;
+    let measured = measured(&target, args.mode, cluster)?;
     let options = Options {
         mode: match args.mode {
             ModeArg::Http => Mode::Http,
@@ -132,20 +132,11 @@ async fn bench(args: &BenchArgs) -> Result<(), String> {
     }
 }
 
-fn measured(target: &Target, cluster: Option<Arc<Cluster>>) -> Result<Measured, String> {
-    let urls: Vec<&str> = if target.nodes.is_empty() {
-        vec![target.http.as_str()]
-    } else {
-        target.nodes.iter().map(|node| node.http.as_str()).collect()
-    };
-    let nodes = urls.iter().map(|url| match url.strip_prefix("http://") {
-        Some(address) => Ok(address.trim_end_matches('/').to_owned()),
-        None => Err(format!("{url} has TLS, which the bench's HTTP path does not speak; use --mode quic.")),
-    });
+fn measured(target: &Target, mode: ModeArg, cluster: Option<Arc<Cluster>>) -> Result<Measured, String> {
     let token = target.token.clone().ok_or("The operator's token is needed; set STAKEHOLD_TOKEN.")?;
     let native = target.ca_pem.is_some() && (target.quic.is_some() || !target.nodes.is_empty());
     Ok(Measured {
-        nodes: nodes.collect::<Result<_, String>>()?,
+        nodes: if mode == ModeArg::Http { plain_addresses(target)? } else { Vec::new() },
         token,
         exchange: Nodes::new(target, native).map_err(|error| error.to_string())?,
         usage: Box::new(move || {
@@ -156,9 +147,33 @@ fn measured(target: &Target, cluster: Option<Arc<Cluster>>) -> Result<Measured, 
     })
 }
 
+/// Where the clients of `--mode http` connect.
+fn plain_addresses(target: &Target) -> Result<Vec<String>, String> {
+    let urls: Vec<&str> = if target.nodes.is_empty() {
+        vec![target.http.as_str()]
+    } else {
+        target.nodes.iter().map(|node| node.http.as_str()).collect()
+    };
+    let plain = |url: &&str| match url.strip_prefix("http://") {
+        Some(address) => Ok(address.trim_end_matches('/').to_owned()),
+        None => Err(format!("{url} has TLS, which the bench's HTTP path does not speak; use --mode quic.")),
+    };
+    urls.iter().map(plain).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn tls_is_in_the_way_of_http_only() {
+        let (http, token) = ("https://127.0.0.1:1".to_owned(), Some("sh_op_x".to_owned()));
+        let ca = crate::pki::Authority::create(crate::identity::ClusterId(1), 1_790_000_000_000).unwrap();
+        let quic = Some("127.0.0.1:2".to_owned());
+        let target = Target { http, token, quic, ca_pem: Some(ca.cert_pem), ..Target::default() };
+        assert!(measured(&target, ModeArg::Quic, None).is_ok());
+        assert!(measured(&target, ModeArg::Http, None).unwrap_err().contains("use --mode quic"));
+    }
 
     #[test]
     fn times_have_units() {
