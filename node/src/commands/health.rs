@@ -1,13 +1,21 @@
 //! `stakehold health`: asks a node whether it is ready. For health checks of containers and scripts
 //! that have nothing else to ask with.
 
-use std::time::Duration;
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use clap::Args;
+use hyper::http::uri::Authority;
+use rustls_pki_types::ServerName;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
+};
+use tokio_rustls::TlsConnector;
+
+use crate::client::{
+    target::{CA_VARIABLE, URL_VARIABLE, pem},
+    tls,
 };
 
 /// Longer than this is not healthy.
@@ -17,11 +25,17 @@ const HEAD_BYTES: usize = 64;
 
 /// Ask a node whether it is ready: exit code 0 if so, 1 if not.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  stakehold health --url http://127.0.0.1:8080")]
+#[command(after_help = "\
+Examples:
+  stakehold health --url http://127.0.0.1:8080
+  stakehold health --url https://127.0.0.1:8080 --ca cluster/ca.pem")]
 pub struct HealthArgs {
     /// The node's HTTP address.
-    #[arg(long, env = "STAKEHOLD_URL", default_value = "http://127.0.0.1:8080")]
+    #[arg(long, env = URL_VARIABLE, default_value = "http://127.0.0.1:8080")]
     url: String,
+    /// For https: the file of the cluster's CA certificate.
+    #[arg(long, value_name = "FILE", env = CA_VARIABLE)]
+    ca: Option<String>,
     /// Ask only whether the process lives, not whether it can serve.
     #[arg(long)]
     live: bool,
@@ -30,18 +44,18 @@ pub struct HealthArgs {
 /// # Errors
 /// A sentence when the node is not ready, or not there.
 pub async fn run(args: &HealthArgs) -> Result<(), String> {
-    let Some(address) = args.url.strip_prefix("http://") else {
-        return Err(format!("{}: give an address that starts with http://.", args.url));
+    let (address, tls) = match args.url.split_once("://") {
+        Some(("http", address)) => (address.trim_end_matches('/'), None),
+        Some(("https", address)) => (address.trim_end_matches('/'), Some(connector(args.ca.as_deref())?)),
+        _ => return Err(format!("{}: give an address that starts with http:// or https://.", args.url)),
     };
-    let address = address.trim_end_matches('/');
     let path = if args.live { "/livez" } else { "/readyz" };
     let ask = async {
-        let mut stream = TcpStream::connect(address).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut head = Vec::new();
-        stream.take(HEAD_BYTES as u64).read_to_end(&mut head).await?;
-        Ok::<_, std::io::Error>(String::from_utf8_lossy(&head).into_owned())
+        let stream = TcpStream::connect(address).await?;
+        match tls {
+            None => head(stream, address, path).await,
+            Some(tls) => head(tls.connect(server_name(address)?, stream).await?, address, path).await,
+        }
     };
     let head = match timeout(PATIENCE, ask).await {
         Ok(Ok(head)) => head,
@@ -56,11 +70,42 @@ pub async fn run(args: &HealthArgs) -> Result<(), String> {
     }
 }
 
+/// The beginning of what the node answers.
+async fn head(mut stream: impl AsyncRead + AsyncWrite + Unpin, address: &str, path: &str) -> io::Result<String> {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut head = Vec::new();
+    stream.take(HEAD_BYTES as u64).read_to_end(&mut head).await?;
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+fn connector(ca: Option<&str>) -> Result<TlsConnector, String> {
+    let ca =
+        ca.ok_or_else(|| format!("For https the cluster's CA is needed; name its file with --ca or {CA_VARIABLE}."))?;
+    let config = pem(ca, Path::new(".")).and_then(|ca| tls::config(&ca, &[b"http/1.1"]));
+    config.map(|config| TlsConnector::from(Arc::new(config))).map_err(|error| error.to_string())
+}
+
+/// Whom the node's certificate has to name.
+fn server_name(address: &str) -> io::Result<ServerName<'static>> {
+    let authority: Authority = address.parse().map_err(io::Error::other)?;
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    ServerName::try_from(host.to_owned()).map_err(io::Error::other)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use stakehold_raft::{NodeId, seam::Clock as _};
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::{
+        identity::ClusterId,
+        pki::{self, Authority as Ca, Credentials},
+        world::SystemClock,
+    };
 
     #[tokio::test]
     async fn only_a_200_is_healthy() {
@@ -77,12 +122,53 @@ mod tests {
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
         });
-        let args = HealthArgs { url, live: false };
+        let args = HealthArgs { url, ca: None, live: false };
         run(&args).await.unwrap();
         let busy = run(&args).await.unwrap_err();
         assert!(busy.ends_with("is not ready: /readyz answered HTTP/1.1 503 Service Unavailable."), "{busy}");
         assert!(run(&args).await.unwrap_err().ends_with("/readyz answered nothing."));
-        let odd = HealthArgs { url: "ftp://h".into(), live: false };
-        assert_eq!(run(&odd).await.unwrap_err(), "ftp://h: give an address that starts with http://.");
+        let odd = HealthArgs { url: "ftp://h".into(), ca: None, live: false };
+        assert_eq!(run(&odd).await.unwrap_err(), "ftp://h: give an address that starts with http:// or https://.");
+    }
+
+    /// A node that is ready, behind a certificate of this authority.
+    async fn ready(ca: &Ca, now: u64) -> SocketAddr {
+        let issued = ca.issue(NodeId(1), &["127.0.0.1".into()], now).unwrap();
+        let [ca, chain, key] = [&ca.cert_pem, &issued.cert_pem, &issued.key_pem].map(|pem| pem.as_bytes());
+        let credentials = Credentials::from_pem(ca, chain, key).unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(pki::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(credentials.chain.clone(), credentials.key.clone_key())
+            .unwrap();
+        let tls = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                // Whoever does not trust it goes away.
+                let Ok(mut stream) = tls.accept(listener.accept().await.unwrap().0).await else { continue };
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    request.push(stream.read_u8().await.unwrap());
+                }
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+                stream.shutdown().await.unwrap();
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn over_tls_a_node_has_to_be_of_the_cluster() {
+        let now = SystemClock::default().now_ms();
+        let [ours, others] = [1, 2].map(|number| Ca::create(ClusterId(number), now).unwrap());
+        let url = format!("https://{}", ready(&ours, now).await);
+        let asked =
+            |ca: Option<&Ca>| HealthArgs { url: url.clone(), ca: ca.map(|ca| ca.cert_pem.clone()), live: false };
+        run(&asked(Some(&ours))).await.unwrap();
+        assert!(run(&asked(Some(&others))).await.unwrap_err().contains("does not answer: invalid peer certificate"));
+        assert!(run(&asked(None)).await.unwrap_err().contains("--ca"));
     }
 }
