@@ -1,6 +1,7 @@
 //! `stakehold replay`: recorded markets against a cluster, and recordings to try it with.
 
 use std::{
+    fs::File,
     io::{BufWriter, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -10,14 +11,15 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use stakehold_raft::seam::Clock as _;
 
+use super::ctl;
 use crate::{
-    client::Target,
+    client::{ClientError, Target},
     exchange::Nodes,
     harness::Cluster,
     recording::generate::{Shape, generate},
     replay::{
         report::{Notes, Report},
-        run::{Speed, run as replay},
+        run::{ReplayError, Speed, run as replay},
     },
     signals,
     world::SystemClock,
@@ -41,7 +43,8 @@ Examples:
   stakehold replay --target http://127.0.0.1:8081 --speed 60 market-1 market-2
   stakehold replay --generate 7 > recording
 
-Exit codes: 0 all well; 1 less than 99 % reproduced, money not conserved, or failed; 2 wrong usage.")]
+Exit codes: 0 all well; 1 less than 99 % reproduced, nothing to replay, money not conserved, or
+failed; 2 wrong usage.")]
 pub struct ReplayArgs {
     /// Recordings, replayed one after the other.
     #[arg(value_name = "FILE", required_unless_present = "generate")]
@@ -85,17 +88,17 @@ pub async fn run(args: &ReplayArgs) -> Result<(), String> {
             .and_then(|()| output.flush())
             .map_err(|error| format!("The recording cannot be written: {error}."));
     }
-    until_asked_to_leave(replay_files(args)).await
-}
-
-async fn replay_files(args: &ReplayArgs) -> Result<(), String> {
-    let cluster = if args.embedded { Some(embedded(FEW_CELLS).await?) } else { None };
-    let target = match &cluster {
-        Some(cluster) => cluster.target(),
-        None => Target::discover(args.target.as_deref(), args.data.as_deref()).map_err(|error| error.to_string())?,
+    let replayed = async { Ok(replay_files(args).await) };
+    let report = match until_asked_to_leave(replayed).await? {
+        Ok(report) => report,
+        Err(error) => {
+            // Whoever reads the output is told as well.
+            if args.json {
+                println!("{}", ctl::failure(&error));
+            }
+            return Err(error.to_string());
+        }
     };
-    let report = replay_at(&target, &args.files, args.speed).await?;
-    drop(cluster);
     if args.json {
         println!("{}", serde_json::to_string(&report).map_err(|error| error.to_string())?);
     } else {
@@ -104,15 +107,28 @@ async fn replay_files(args: &ReplayArgs) -> Result<(), String> {
     verdict(&report)
 }
 
+async fn replay_files(args: &ReplayArgs) -> Result<Report, ClientError> {
+    for file in &args.files {
+        // Before a cluster is started for it, or another file is replayed.
+        File::open(file).map_err(|error| ReplayError::File(file.clone(), error))?;
+    }
+    let cluster = if args.embedded { Some(embedded(FEW_CELLS).await.map_err(ClientError::Setup)?) } else { None };
+    let target = match &cluster {
+        Some(cluster) => cluster.target(),
+        None => Target::discover(args.target.as_deref(), args.data.as_deref())?,
+    };
+    Ok(replay_at(&target, &args.files, args.speed).await?)
+}
+
 /// Replays files at a cluster, with a progress bar where there is a terminal for one. `dev
 /// --replay` uses it as well.
 ///
 /// # Errors
-/// A sentence with the next step.
-pub async fn replay_at(target: &Target, files: &[PathBuf], speed: Speed) -> Result<Report, String> {
+/// When a file cannot be read, or the cluster cannot be reached.
+pub async fn replay_at(target: &Target, files: &[PathBuf], speed: Speed) -> Result<Report, ReplayError> {
     // HTTP carries feeds from any node; calls go where the native protocol is known.
     let native = target.ca_pem.is_some() && (target.quic.is_some() || !target.nodes.is_empty());
-    let exchange = Nodes::new(target, native).map_err(|error| error.to_string())?;
+    let exchange = Nodes::new(target, native)?;
     let bar = progress_bar();
     let printer = bar.clone();
     let notes = Arc::new(Notes::printing(move |line| match printer.is_hidden() {
@@ -125,12 +141,19 @@ pub async fn replay_at(target: &Target, files: &[PathBuf], speed: Speed) -> Resu
     };
     let report = replay(exchange, run_number(), files, speed, notes, &progress).await;
     bar.finish_and_clear();
-    report.map_err(|error| error.to_string())
+    report
 }
 
 fn verdict(report: &Report) -> Result<(), String> {
     if !report.conserved {
         return Err("Money is not conserved; see the audit.".into());
+    }
+    if let Some(file) = report.files.iter().find(|file| file.markets == 0) {
+        let unreadable = match file.lines_unreadable {
+            0 => String::new(),
+            lines => format!(", and {lines} of its lines could not be read"),
+        };
+        return Err(format!("{} holds no message of a market that can be replayed{unreadable}.", file.file));
     }
     match report.files.iter().find(|file| file.counts.percent() < ENOUGH_PERCENT) {
         Some(file) => {
@@ -176,4 +199,22 @@ pub fn progress_bar() -> ProgressBar {
         bar.set_style(style);
     }
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replay::report::FileReport;
+
+    #[test]
+    fn a_file_with_nothing_to_replay_is_no_success() {
+        let of = |file| Report { conserved: true, files: vec![file], ..Report::default() };
+        let empty = FileReport { file: "f".into(), lines_unreadable: 2, ..FileReport::default() };
+        let says = "f holds no message of a market that can be replayed, and 2 of its lines could not be read.";
+        assert_eq!(verdict(&of(empty.clone())), Err(says.into()));
+        assert!(of(empty.clone()).to_string().contains("0 reproduced (0.00 %)"));
+        let mut full = FileReport { markets: 1, ..empty };
+        (full.counts.messages, full.counts.reproduced) = (3, 3);
+        assert_eq!(verdict(&of(full)), Ok(()));
+    }
 }

@@ -136,10 +136,13 @@ impl Counts {
         }
     }
 
-    /// Reproduced messages of those that could be, in percent.
+    /// Reproduced messages of those that could be, in percent; none of none at all.
     pub fn percent(&self) -> f64 {
-        let checked = self.messages - self.crossed;
-        if checked == 0 { 100.0 } else { self.reproduced as f64 * 100.0 / checked as f64 }
+        match self.messages - self.crossed {
+            0 if self.messages == 0 => 0.0,
+            0 => 100.0,
+            checked => self.reproduced as f64 * 100.0 / checked as f64,
+        }
     }
 }
 
@@ -158,7 +161,7 @@ pub struct FileReport {
 }
 
 /// The whole replay: what `--json` prints.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
     #[serde(flatten)]
     pub counts: Counts,

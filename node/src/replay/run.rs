@@ -65,6 +65,15 @@ pub enum ReplayError {
     Call(#[from] ClientError),
 }
 
+impl From<ReplayError> for ClientError {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::File(..) => ClientError::Setup(error.to_string()),
+            ReplayError::Call(error) => error,
+        }
+    }
+}
+
 /// Told how far the current file is, in thousandths.
 pub type Progress<'a> = dyn Fn(&Path, u64) + Send + Sync + 'a;
 

@@ -168,7 +168,7 @@ pub async fn execute(target: &Target, command: CtlCommand, entropy: &dyn Entropy
 }
 
 /// An error in the shape that the API gives it.
-fn failure(error: &ClientError) -> String {
+pub fn failure(error: &ClientError) -> String {
     let code = match error {
         ClientError::Api(ApiError::Refused(refusal)) => code_of(*refusal),
         ClientError::Api(ApiError::Invalid(_)) | ClientError::Setup(_) => "INVALID".into(),

@@ -146,7 +146,7 @@ async fn market(client: &Client, definition: &MarketDefinition, name: &str) -> R
 
 /// Runs a recording in the cluster, at its own pace.
 pub async fn replay(recording: &Path, target: &Target) -> Result<(), String> {
-    let report = replay_at(target, &[recording.to_owned()], Speed::Times(1.0)).await?;
+    let report = replay_at(target, &[recording.to_owned()], Speed::Times(1.0)).await.map_err(|e| e.to_string())?;
     println!("{report}");
     Ok(())
 }
