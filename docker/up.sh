@@ -107,7 +107,7 @@ tar -c -C "$here" Dockerfile -C "$home" stakehold | docker build -q -t "$image" 
 
 cluster=$home/cluster
 if [ ! -e "$cluster" ]; then
-    found=$("$home/stakehold" init --dir "$cluster" --nodes 3 --host 'n{n}' --same-ports --listen 0.0.0.0 \
+    found=$("$home/stakehold" init --dir "$cluster" --nodes 3 --host 'n{node}' --same-ports --listen 0.0.0.0 \
         --http-port 8080 --quic-port 9080 --json)
     (umask 077 && printf '%s\n' "$found" | sed 's/.*"operator_token":"\([^"]*\)".*/\1/' >"$cluster/operator.token")
     if [ "$(id -u)" = 0 ]; then chown -R "$STAKEHOLD_UID:$STAKEHOLD_GID" "$cluster"/n?; fi

@@ -37,6 +37,12 @@ use crate::{
     world::{SystemClock, SystemEntropy},
 };
 
+/// Stands for a node's number. Not `{n}`, which clap's help shows as the end of a line.
+const NUMBER: &str = "{node}";
+/// Of each cell, where there are nodes for them.
+const REPLICAS: u16 = 3;
+const NODES_MAX: u16 = 99;
+
 /// Write keys, certificates and one configuration per node for a new cluster.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
@@ -44,15 +50,17 @@ Examples:
   Three nodes on this machine, at 127.0.0.1:8081-8083 (HTTP) and 9081-9083 (QUIC):
     stakehold init --dir ./cluster --nodes 3
   One machine per node, n1.example.org to n3.example.org, each at the same ports:
-    stakehold init --dir ./cluster --nodes 3 --host 'n{n}.example.org' --listen 0.0.0.0 --same-ports")]
+    stakehold init --dir ./cluster --nodes 3 --host 'n{node}.example.org' \\
+      --listen 0.0.0.0 --same-ports")]
 pub struct InitArgs {
     /// Where to write; must not be there yet, or be empty.
     #[arg(long, value_name = "DIR")]
     pub dir: PathBuf,
-    /// How many nodes the cluster has: an odd number, so that a majority is clear.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=99))]
+    /// How many nodes the cluster has: 3 or more, or 1 that nothing replicates. Cells have three
+    /// replicas, spread over the nodes; an even number of nodes is as good as an odd one.
+    #[arg(long, default_value_t = 3, value_parser = nodes)]
     pub nodes: u16,
-    /// Host name or address under which others reach a node; {n} is its number.
+    /// Host name or address under which others reach a node; {node} is its number.
     #[arg(long, value_name = "TEMPLATE", default_value = "127.0.0.1")]
     pub host: String,
     /// Address that each node listens on.
@@ -67,7 +75,7 @@ pub struct InitArgs {
     /// All nodes use the same ports, as where each has a machine of its own.
     #[arg(long)]
     pub same_ports: bool,
-    /// Further names or addresses that certificates are valid for; {n} is the node's number.
+    /// Further names or addresses that certificates are valid for; {node} is the node's number.
     #[arg(long = "san", value_name = "NAME")]
     pub sans: Vec<String>,
     /// Cells, the units of replication: a power of two, fixed for the life of the cluster. More
@@ -81,6 +89,14 @@ pub struct InitArgs {
     /// Print what was made as JSON, the operator's token included.
     #[arg(long)]
     pub json: bool,
+}
+
+fn nodes(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(2) => Err("two nodes are no safer than one, because neither can go on alone; choose 1, or 3 or more".into()),
+        Ok(nodes @ 1..=NODES_MAX) => Ok(nodes),
+        _ => Err(format!("choose 1, or from 3 to {NODES_MAX}")),
+    }
 }
 
 /// What was made.
@@ -116,8 +132,10 @@ pub fn make(args: &InitArgs, now_ms: u64, entropy: &dyn Entropy) -> Result<Made,
             ));
         }
     }
-    if args.same_ports && args.nodes > 1 && !args.host.contains("{n}") {
-        return Err("--same-ports: nodes with the same ports need hosts of their own; put {n} into --host.".into());
+    if args.same_ports && args.nodes > 1 && !args.host.contains(NUMBER) {
+        return Err(format!(
+            "--same-ports: nodes with the same ports need hosts of their own; put {NUMBER} into --host."
+        ));
     }
     match files::list(dir) {
         Ok(Some(names)) if !names.is_empty() => {
@@ -138,8 +156,7 @@ pub fn make(args: &InitArgs, now_ms: u64, entropy: &dyn Entropy) -> Result<Made,
         cluster,
         founded_at: now_ms,
         cells: Cells::new(args.cells).map_err(|e| format!("--cells: {e}."))?,
-        // The largest odd number of nodes up to three.
-        replicas: if args.nodes >= 3 { 3 } else { 1 },
+        replicas: if args.nodes >= REPLICAS { REPLICAS } else { 1 },
         members,
         operator_token_hash: token_hash(&operator_token),
     };
@@ -176,7 +193,7 @@ pub fn node_dir(dir: &Path, n: u16) -> PathBuf {
 }
 
 fn numbered(template: &str, n: u16) -> String {
-    template.replace("{n}", &n.to_string())
+    template.replace(NUMBER, &n.to_string())
 }
 
 fn ports(args: &InitArgs, n: u16) -> (u16, u16) {

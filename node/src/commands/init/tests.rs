@@ -61,12 +61,13 @@ fn each_node_can_start_from_its_directory_alone_and_keys_are_private() {
 fn hosts_and_ports_follow_their_templates() {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("c");
-    let flags = "--nodes 2 --host n{n}.example.org --listen 0.0.0.0 --same-ports --http-port 80 --quic-port 443 --tls";
+    let flags =
+        "--nodes 4 --host n{node}.example.org --listen 0.0.0.0 --same-ports --http-port 80 --quic-port 443 --tls";
     let args = args(&dir, flags);
     let made = make(&args, NOW, &SystemEntropy).unwrap();
     let second = &made.founding.members[1];
     assert_eq!((second.quic.as_str(), second.http.as_str()), ("n2.example.org:443", "https://n2.example.org:80"));
-    assert_eq!(made.founding.replicas, 1, "two nodes cannot hold three replicas, and two would not tolerate a loss");
+    assert_eq!(made.founding.replicas, 3);
     let (config, _) = Config::load(&dir.join("n2/node.toml"), std::iter::empty(), &[]).unwrap();
     assert!(config.tls_http && config.listen_quic.to_string() == "0.0.0.0:443");
     let printed = as_text(&args, &made);
@@ -77,6 +78,28 @@ fn hosts_and_ports_follow_their_templates() {
 }
 
 #[test]
+fn a_cluster_has_one_node_or_at_least_three() {
+    let line = |nodes| Line::try_parse_from(["init", "--dir", "d", "--nodes", nodes]).map(|line| line.init.nodes);
+    for (given, nodes) in [("1", 1), ("3", 3), ("4", 4), ("99", 99)] {
+        assert_eq!(line(given).unwrap(), nodes);
+    }
+    for (given, says) in
+        [("2", "choose 1, or 3 or more"), ("0", "from 3 to 99"), ("100", "from 3 to 99"), ("x", "from")]
+    {
+        let error = line(given).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+#[test]
+fn the_examples_of_the_help_can_be_copied() {
+    use clap::Args as _;
+    let help = InitArgs::augment_args(clap::Command::new("init")).render_long_help().to_string();
+    let example = "--host 'n{node}.example.org' \\\n      --listen 0.0.0.0 --same-ports\n";
+    assert!(format!("{help}\n").contains(example), "{help}");
+}
+
+#[test]
 fn what_cannot_be_is_refused_before_anything_is_written() {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("c");
@@ -84,7 +107,7 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
         ("--cells 12", "--cells: 12 cells: choose a power of two between 1 and 1024."),
         ("--http-port 65535", "--http-port 65535: choose one so that all 3 nodes' ports are from 1 to 65535."),
         ("--quic-port 0", "--quic-port 0: choose one so that all 3 nodes' ports are from 1 to 65535."),
-        ("--same-ports", "--same-ports: nodes with the same ports need hosts of their own; put {n} into --host."),
+        ("--same-ports", "--same-ports: nodes with the same ports need hosts of their own; put {node} into --host."),
         (
             "--host a_b_%",
             "--host or --san: \"a_b_%\" is not a host name or an IP address that a certificate can carry.",
