@@ -127,7 +127,7 @@ async fn create(
     deposit: Option<Minor>,
 ) -> Result<Output, ClientError> {
     let created = session.client.create_account(id, name).await?;
-    let mut text = format!("Created account {} for {}.\n\n", created.account, created.name);
+    let mut text = format!("Created account {} for {}.\n\n", created.account, show::name(&created.name));
     let paid = match deposit {
         None => Ok(()),
         Some(amount) => {
@@ -170,7 +170,7 @@ fn wallet(view: &AccountView) -> String {
     let markets: Vec<String> = view.markets.iter().map(ToString::to_string).collect();
     let mut facts = vec![
         ("Account", view.account.to_string()),
-        ("Name", view.name.clone()),
+        ("Name", show::name(&view.name)),
         ("Available", view.available.to_string()),
         ("In markets", view.in_markets.to_string()),
         ("Owed", view.owed.to_string()),

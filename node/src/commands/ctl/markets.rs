@@ -267,9 +267,9 @@ fn markets_table(markets: &[MarketSummary]) -> String {
     for market in markets {
         table.add_row(vec![
             market.market.into_cell(),
-            event(market).into(),
-            market.name.clone().into(),
-            market.market_type.clone().into(),
+            show::short_name(&event(market)).into(),
+            show::short_name(&market.name).into(),
+            show::short_name(&market.market_type).into(),
             show::status(market.status, market.in_play),
             show::money(market.matched),
         ]);
@@ -301,8 +301,8 @@ fn market(view: &MarketView) -> String {
     let commission = u64::from(definition.commission_bp);
     let mut text = show::facts(&[
         ("Market", summary.market.to_string()),
-        ("Event", event(summary)),
-        ("Name", format!("{} ({})", summary.name, summary.market_type)),
+        ("Event", show::name(&event(summary))),
+        ("Name", show::name(&format!("{} ({})", summary.name, summary.market_type))),
         ("Status", show::status(summary.status, summary.in_play).content()),
         ("Winners", format!("{}{}", definition.winners, if definition.complete { "" } else { ", others may win" })),
         ("Commission", format!("{} %", show::price(commission))),
@@ -329,7 +329,7 @@ fn market(view: &MarketView) -> String {
         };
         table.add_row([
             runner.runner.to_string(),
-            runner.name.clone(),
+            show::short_name(&runner.name),
             show::maybe(runner.last_price.map(|price| show::price(price.into()))),
             runner.matched.to_string(),
             state,
@@ -355,7 +355,7 @@ fn book_table(view: &MarketView, book: &BookView, depth: usize) -> String {
         if shown.is_empty() { "-".into() } else { shown.join("\n") }
     };
     for runner in &book.runners {
-        let name = view.runners.iter().find(|r| r.runner == runner.runner).map(|r| r.name.clone());
+        let name = view.runners.iter().find(|r| r.runner == runner.runner).map(|r| show::short_name(&r.name));
         table.add_row([
             runner.runner.to_string(),
             name.unwrap_or_default(),
@@ -366,5 +366,5 @@ fn book_table(view: &MarketView, book: &BookView, depth: usize) -> String {
         ]);
     }
     let state = show::status(book.status, book.in_play).content();
-    format!("{} ({state}, change {})\n{table}", view.summary.name, book.sequence)
+    format!("{} ({state}, change {})\n{table}", show::name(&view.summary.name), book.sequence)
 }

@@ -24,6 +24,31 @@ pub fn facts(facts: &[(&str, String)]) -> String {
     facts.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
 }
 
+/// Characters of a name that a table has room for.
+const NAME_CHARS: usize = 40;
+
+/// A name that somebody has chosen, as a terminal may be given it: what would move its cursor,
+/// colour it or turn its text around is escaped.
+pub fn name(text: &str) -> String {
+    let moves = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if moves(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}
+
+/// A name in a table: cut where it would push everything else aside.
+pub fn short_name(text: &str) -> String {
+    let shown = name(text);
+    match shown.char_indices().nth(NAME_CHARS) {
+        None => shown,
+        Some(_) => shown.chars().take(NAME_CHARS - 1).chain(['…']).collect(),
+    }
+}
+
 /// `3.50`.
 pub fn price(hundredths: u64) -> String {
     format!("{}.{:02}", hundredths / 100, hundredths % 100)
@@ -85,6 +110,14 @@ mod tests {
         ] {
             assert_eq!(time(ms), text);
         }
+    }
+
+    #[test]
+    fn names_do_nothing_to_the_terminal_and_leave_room() {
+        assert_eq!(name("a\u{1b}[31m\n\u{202e}é"), "a\\u{1b}[31m\\n\\u{202e}é");
+        let long = "ä".repeat(NAME_CHARS);
+        assert_eq!(short_name(&long), long);
+        assert_eq!(short_name(&format!("{long}ä")), format!("{}…", "ä".repeat(NAME_CHARS - 1)));
     }
 
     #[test]
