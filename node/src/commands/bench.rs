@@ -46,7 +46,7 @@ pub struct BenchArgs {
     pub markets: u32,
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub clients: u32,
-    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = some_time)]
     pub duration: Duration,
     /// The same load before it is measured, so that books are populated.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
@@ -83,6 +83,14 @@ fn duration(text: &str) -> Result<Duration, String> {
         unit => return Err(format!("`{unit}` is no unit of time; write 20s, 500ms or 2m")),
     };
     if time > Duration::from_secs(86_400) { Err("more than a day is not a benchmark".into()) } else { Ok(time) }
+}
+
+/// As [`duration`], but not none at all: nothing can be measured in it.
+fn some_time(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("nothing can be measured in no time; write a time such as 20s".into()),
+        time => Ok(time),
+    }
 }
 
 /// # Errors
@@ -166,6 +174,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn a_number_of_cells_that_cannot_be_is_refused_before_anything_starts() {
+        let says = "--cells: 3 cells: choose a power of two between 1 and 1024.";
+        assert_eq!(embedded(3).await.unwrap_err(), says);
+    }
+
+    #[tokio::test]
     async fn tls_is_in_the_way_of_http_only() {
         let (http, token) = ("https://127.0.0.1:1".to_owned(), Some("sh_op_x".to_owned()));
         let ca = crate::pki::Authority::create(crate::identity::ClusterId(1), 1_790_000_000_000).unwrap();
@@ -180,6 +194,8 @@ mod tests {
         for (text, millis) in [("20s", 20_000), ("500ms", 500), ("2m", 120_000), ("7", 7_000)] {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
+        assert!(duration("0s").is_ok() && some_time("0s").is_err() && some_time("0").is_err());
+        assert_eq!(some_time("1s"), Ok(Duration::from_secs(1)));
         for text in ["", "s", "1h", "-1s", "1.5s", "1 s", "99999999m"] {
             assert!(duration(text).is_err(), "{text}");
         }

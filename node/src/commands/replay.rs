@@ -9,7 +9,7 @@ use std::{
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use stakehold_raft::seam::Clock as _;
+use stakehold_raft::{Cells, seam::Clock as _};
 
 use super::ctl;
 use crate::{
@@ -180,6 +180,7 @@ pub async fn until_asked_to_leave<T>(work: impl Future<Output = Result<T, String
 /// # Errors
 /// A sentence with the next step.
 pub async fn embedded(cells: u16) -> Result<Cluster, String> {
+    Cells::new(cells).map_err(|error| format!("--cells: {error}."))?;
     let program = std::env::current_exe().map_err(|error| format!("This program's own file is not known: {error}."))?;
     Cluster::start_with_cells(&program, 3, Some(cells), &[]).await.map_err(|error| error.to_string())
 }
