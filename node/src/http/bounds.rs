@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn every_name_is_short_and_on_one_line() {
-        let requests: [(&str, fn(&str) -> Request); 5] = [
+        type Named = (&'static str, fn(&str) -> Request);
+        let requests: [Named; 5] = [
             ("`name`", |name| account(7, name)),
             ("`name`", |name| market(|definition, name| definition.name = name, name)),
             ("`event_name`", |name| market(|definition, name| definition.event_name = name, name)),
