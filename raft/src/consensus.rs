@@ -19,7 +19,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{Context, Waker},
     time::Duration,
 };
@@ -31,6 +31,7 @@ use openraft::{
     errors::{ClientWriteError, LinearizableReadError, RaftError},
     raft::{AppendEntriesRequest, TransferLeaderRequest},
 };
+use tokio::time::Instant;
 
 pub(crate) use codec::BATCH;
 pub(crate) use members::Members;
@@ -111,6 +112,8 @@ pub(crate) struct Engine<M: Machine> {
     raft: Raft<Types, state::Applier<M>>,
     receiving: Arc<transfer::Receiving>,
     election: Duration,
+    /// When the leader that this replica follows was last heard.
+    heard: Mutex<Option<Instant>>,
 }
 
 impl<M: Machine> fmt::Debug for Engine<M> {
@@ -134,7 +137,7 @@ impl<M: Machine> Engine<M> {
         let applier = state::Applier::new((cell, id), shared, watcher, snapshots);
         let raft = with_entropy(entropy, Raft::new(id, Arc::new(config), links, log, applier));
         let raft = raft.await.map_err(|e| e.to_string())?;
-        Ok(Self { id, raft, receiving: Arc::default(), election: timing.election.1 })
+        Ok(Self { id, raft, receiving: Arc::default(), election: timing.election.1, heard: Mutex::default() })
     }
 
     /// Proposes an encoded batch. `rejected` is called if, and only if, it does not become an
@@ -217,6 +220,20 @@ impl<M: Machine> Engine<M> {
         }
     }
 
+    /// Whether the leader is there: this replica, with a quorum that has answered it lately, or another
+    /// that was heard lately. A leader that is only remembered may be dead, and then nobody decides.
+    pub fn is_led(&self) -> bool {
+        let lately = self.election * 2;
+        match self.facts().role {
+            Role::Leader => self.members().is_quorum(&self.heard(lately)),
+            Role::Follower | Role::Learner => {
+                let heard = *self.heard.lock().expect("no code that holds this lock panics");
+                heard.is_some_and(|at| at.elapsed() <= lately)
+            }
+            Role::Candidate | Role::Stopped => false,
+        }
+    }
+
     /// Follows who leads, until the group stops; `changed` is called for each change and at first.
     pub async fn follow_leadership(&self, mut changed: impl FnMut(Lead)) {
         let mut metrics = self.raft.server_metrics();
@@ -252,6 +269,10 @@ impl<M: Machine> Engine<M> {
         let mesh = mesh.clone();
         let raft = self.raft.clone();
         let answer: Option<Answer> = match kind {
+            Kind::Append if self.raft.metrics().borrow_watched().current_leader == speaker => {
+                *self.heard.lock().expect("no code that holds this lock panics") = Some(Instant::now());
+                codec::take_append(&mut body).map(|request| append(raft, request, mesh.clone(), reply))
+            }
             Kind::Append => codec::take_append(&mut body).map(|request| append(raft, request, mesh.clone(), reply)),
             Kind::Vote | Kind::PreVote => codec::take_vote_request(&mut body).map(|mut request| {
                 if mistake!("raft.vote_without_log") {

@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     changes::{Changes, MarketAccount, PlaceError, Posting},
-    limits::{RUNNERS_MAX, VOLUME_MAX},
+    limits::{BET_DELAY_MAX_S, RUNNERS_MAX, VOLUME_MAX},
     place::ReplaceRequest,
 };
 use self::{
@@ -93,7 +93,7 @@ impl Market {
         let numbered = by_runner_id.last().is_some_and(|(last, _)| last.0 <= RUNNER_ID_MAX);
         let stakes = d.min_stake.is_positive() && d.min_stake <= d.max_stake && d.max_stake <= Minor::MAX_AMOUNT;
         let caps = [d.market_cap, d.event_cap].into_iter().flatten().all(|cap| !cap.is_negative());
-        let sized = d.runners.len() <= RUNNERS_MAX && d.winners >= 1;
+        let sized = d.runners.len() <= RUNNERS_MAX && d.winners >= 1 && d.bet_delay_s <= BET_DELAY_MAX_S;
         if !(distinct && numbered && stakes && caps && sized && d.commission_bp <= BASIS_POINTS) {
             return Err(Refusal::InvalidDefinition);
         }

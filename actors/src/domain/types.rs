@@ -302,7 +302,7 @@ impl Refusal {
             Refusal::InvalidReduction => "The reduction must leave nothing or an order that could be placed anew.",
             Refusal::InvalidAmount => "The amount must be a positive whole number of minor units within the limits.",
             Refusal::InvalidDefinition => {
-                "The market's definition is not valid: it needs distinct runners, winners, and sensible limits."
+                "The market's definition is not valid: it needs distinct runners, winners, sensible limits, and a bet delay of at most 30 seconds."
             }
             Refusal::AccountExists => "There is already an account with this number.",
             Refusal::ReferenceReused => "This reference was used before with another content; use a new one.",

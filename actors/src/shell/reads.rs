@@ -93,7 +93,7 @@ impl Exchange {
             .iter()
             .map(|(cell, here)| CellReport {
                 cell: *cell,
-                leader: here.leader.map(|NodeId(n)| n),
+                leader: here.leader.filter(|_| here.led).map(|NodeId(n)| n),
                 term: here.term,
                 replica: ReplicaView {
                     node: self.world.node.0,
@@ -209,22 +209,28 @@ impl Exchange {
         founded && status.leader.is_some() && status.applied >= status.committed
     }
 
-    /// Whether this node can serve: it knows the tokens, and a leader for every cell.
+    /// Whether this node can serve: it knows the tokens, and every cell is led.
     ///
     /// # Errors
-    /// A sentence naming what is missing.
+    /// A sentence naming what is missing, and what to do if that is known.
     pub fn ready(&self) -> Result<(), String> {
+        let waiting: Vec<CellId> = self.cells.all().chain([CellId::META]).filter(|cell| !self.is_led(*cell)).collect();
+        if let Some(told) = waiting.iter().find_map(|cell| self.host.notice(*cell)) {
+            return Err(told);
+        }
         if !self.knows_tokens() {
             return Err("the meta cell's records are not here yet".into());
         }
-        let waiting: Vec<String> = self
-            .cells
-            .all()
-            .chain([CellId::META])
-            .filter(|cell| self.host.leader_of(*cell).is_none())
-            .map(|cell| cell.to_string())
-            .collect();
-        if waiting.is_empty() { Ok(()) } else { Err(format!("no leader yet for {}", waiting.join(", "))) }
+        let names: Vec<String> = waiting.iter().map(CellId::to_string).collect();
+        if names.is_empty() { Ok(()) } else { Err(format!("no leader for {}", names.join(", "))) }
+    }
+
+    /// Of a cell without a replica here it is known only who is said to lead it.
+    fn is_led(&self, cell: CellId) -> bool {
+        match self.host.cell(cell) {
+            Some(group) => group.is_led(),
+            None => self.host.leader_of(cell).is_some(),
+        }
     }
 
     fn cluster_name(&self) -> String {

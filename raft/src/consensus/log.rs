@@ -31,8 +31,10 @@ use crate::{
     wal::{GroupState, LogEntry, Record, Wal},
 };
 
-/// The commit index is written to the log again once it has moved this far: it only spares a
-/// restarted replica from showing a state older than it had shown.
+/// The commit index is written to the log again once it has moved this far, and for so many entries at
+/// first: it only spares a restarted replica from showing a state older than it had shown. The first
+/// ones matter: a node that is alone must know what its cluster was founded with, and whose the
+/// operator's token is.
 const COMMITTED_EVERY: u64 = 64;
 
 #[derive(Default)]
@@ -183,7 +185,8 @@ impl RaftLogStorage<Types> for GroupLog {
         {
             let mut mem = self.mem();
             mem.committed = committed;
-            if id.index < mem.written + COMMITTED_EVERY || seldom!("log.commit_not_noted") {
+            let soon = id.index >= COMMITTED_EVERY && id.index < mem.written + COMMITTED_EVERY;
+            if soon || seldom!("log.commit_not_noted") {
                 return Ok(());
             }
             mem.written = id.index;

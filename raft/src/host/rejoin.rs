@@ -185,6 +185,11 @@ impl<M: Machine> Host<M> {
         notices
     }
 
+    /// What an operator should know of this cell, if there is anything.
+    pub fn notice(&self, cell: CellId) -> Option<String> {
+        self.notices().remove(&cell)
+    }
+
     /// Another node's replica asks to be taken in.
     pub(super) fn take_join(&self, incoming: &Incoming) {
         let cell = CellId(incoming.group);

@@ -82,7 +82,11 @@ impl Maker<'_> {
         });
         let calls: Vec<(u64, bool, Request)> = calls.collect();
         let latest = self.profile.until_ms.saturating_sub(100);
-        for _ in 0..10 + calls.len() / 100 {
+        let count = match self.profile.extremes {
+            0 => 0,
+            some => some + calls.len() / 100,
+        };
+        for _ in 0..count {
             let (at, operator, request) = self.rng.pick(&calls);
             // Before as often as after: what a call cancels or closes is gone after it.
             let at = (at + self.rng.below(1_600)).saturating_sub(800).min(latest);

@@ -41,6 +41,8 @@ pub struct Profile {
     pub patience_ms: u64,
     /// Of a hundred markets, those that turn in-play.
     pub in_play: u64,
+    /// Calls with a number that makes no sense; of a hundred calls, one more.
+    pub extremes: usize,
 }
 
 /// A kind of day.
@@ -153,6 +155,7 @@ fn quiet_day(rng: &mut Rng) -> Profile {
         repeats: 5,
         patience_ms: 5_000,
         in_play: 40,
+        extremes: 10,
     }
 }
 
@@ -209,6 +212,7 @@ fn swarm(rng: &mut Rng) -> Profile {
         repeats: *rng.pick(&[0, 5, 30]),
         patience_ms: *rng.pick(&[300, 1_500, 5_000]),
         in_play: *rng.pick(&[0, 40, 100]),
+        extremes: 10,
         tuning: tuning(rng),
     }
 }

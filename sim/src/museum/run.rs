@@ -93,6 +93,8 @@ fn furnish(profile: &mut Profile, needs: &[Need], rng: &mut Rng) {
     (profile.repeats, profile.fault_rate, profile.seldom, profile.in_play) = (10, 100, 2, 40);
     profile.tuning.calls_per_cell = 512;
     profile.tuning.max_queue = 1_024;
+    // Every exhibit is about something else.
+    profile.extremes = 0;
     profile.faults.clear();
     for need in needs {
         let faults: &[Kind] = match need {

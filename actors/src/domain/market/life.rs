@@ -6,7 +6,7 @@
 
 use stakehold_raft::{mistake, reached};
 
-use super::{Changes, Market, matching::Left};
+use super::{Changes, Market, limits::BET_DELAY_MAX_S, matching::Left};
 use crate::domain::types::{MarketStatus, Persistence, Refusal};
 
 impl Market {
@@ -47,13 +47,16 @@ impl Market {
     /// again it can only change the delay.
     ///
     /// # Errors
-    /// The market has not opened yet, or is closed.
+    /// The market has not opened yet, or is closed, or the delay is too long.
     pub fn turn_in_play(&mut self, bet_delay_s: u16, out: &mut Changes) -> Result<(), Refusal> {
         self.begin(out);
         match self.status {
             MarketStatus::Inactive => return Err(Refusal::MarketNotOpen),
             MarketStatus::Closed => return Err(Refusal::MarketClosed),
             MarketStatus::Open | MarketStatus::Suspended => {}
+        }
+        if bet_delay_s > BET_DELAY_MAX_S {
+            return Err(Refusal::InvalidDefinition);
         }
         self.definition.bet_delay_s = bet_delay_s;
         if !self.in_play {

@@ -8,6 +8,10 @@ pub const RUNNERS_MAX: usize = 1_000;
 /// The largest number of a runner: fits every client's integers.
 pub const RUNNER_ID_MAX: u64 = (1 << 31) - 1;
 
+/// The longest bet delay in seconds, several times what any sport needs: in a longer one, a slip of the
+/// pen, every bet of the market would wait for it.
+pub const BET_DELAY_MAX_S: u16 = 30;
+
 /// Stake that may ever be matched in a market, with what rests in it. At odds of 1000 the profits
 /// on it, and every sum of them over runners, still fit in 64 bits; so no sequence of orders can
 /// overflow a position, a level or an exposure.

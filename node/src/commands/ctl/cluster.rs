@@ -76,8 +76,11 @@ fn row(cell: &CellView) -> Vec<Cell> {
         Some(node) => Cell::new(format!("n{node}")),
         None => Cell::new("none").fg(Color::Red),
     };
-    let state =
-        if halted.is_empty() { Cell::new("ok").fg(Color::Green) } else { Cell::new(halted.join("\n")).fg(Color::Red) };
+    let state = match (halted.is_empty(), cell.leader) {
+        (false, _) => Cell::new(halted.join("\n")).fg(Color::Red),
+        (true, None) => Cell::new("no quorum, or none yet").fg(Color::Red),
+        (true, Some(_)) => Cell::new("ok").fg(Color::Green),
+    };
     let join = |parts: Vec<String>| if parts.is_empty() { "-".to_owned() } else { parts.join(", ") };
     vec![
         cell.cell.clone().into(),

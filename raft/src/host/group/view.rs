@@ -87,6 +87,11 @@ impl<M: Machine> Group<M> {
         }
     }
 
+    /// Whether somebody leads the cell now, as far as can be seen from here.
+    pub fn is_led(&self) -> bool {
+        self.engine().is_some_and(Engine::is_led)
+    }
+
     pub fn status(&self) -> CellStatus {
         let outbox = self.read(|replica| replica.outbox_depths().map(|(to, depth, _)| (to, depth)).collect());
         let applied = self.shared.applied();
@@ -98,6 +103,7 @@ impl<M: Machine> Group<M> {
             waiting: q.waiting.len(),
             in_flight: q.under_way.len(),
             halted: q.halted.clone(),
+            led: self.is_led(),
             ..CellStatus::stopped(self.raft_id)
         };
         match facts {

@@ -22,6 +22,8 @@ use super::{
 const MAX_ACCOUNT: u64 = (1 << 53) - 1;
 const MAX_NAME: usize = 128;
 const RUNNERS_MAX: usize = 1_000;
+/// The longest bet delay, in seconds.
+pub(super) const BET_DELAY_MAX_S: u16 = 30;
 const RUNNER_ID_MAX: u64 = (1 << 31) - 1;
 /// What a heartbeat may last, in milliseconds.
 const HEARTBEAT_MS: std::ops::RangeInclusive<u64> = 500..=24 * 3_600_000;
@@ -319,6 +321,7 @@ impl Cell {
             && ids.last().is_some_and(|last| *last <= RUNNER_ID_MAX)
             && ids.len() <= RUNNERS_MAX
             && d.winners >= 1
+            && d.bet_delay_s <= BET_DELAY_MAX_S
             && d.min_stake.is_positive()
             && d.min_stake <= d.max_stake
             && d.max_stake <= Minor::MAX_AMOUNT

@@ -8,6 +8,7 @@ use stakehold_actors::domain::types::{
 };
 
 use super::{
+    cell::BET_DELAY_MAX_S,
     market::Market,
     rules::{Ratio, commission, fits, reduced},
 };
@@ -77,6 +78,9 @@ impl Market {
             MarketStatus::Inactive => return Err(Refusal::MarketNotOpen),
             MarketStatus::Closed => return Err(Refusal::MarketClosed),
             MarketStatus::Open | MarketStatus::Suspended => {}
+        }
+        if bet_delay_s > BET_DELAY_MAX_S {
+            return Err(Refusal::InvalidDefinition);
         }
         self.definition.bet_delay_s = bet_delay_s;
         if self.in_play {
