@@ -1,17 +1,22 @@
 //! A plan from a seed: the only place where a run is random.
 //!
 //! - [`scenarios`]: what kind of day it is. `workload`: what clients and operators do, and `oddities`: what
-//!   they do seldom. `faults`: what goes wrong.
+//!   they do seldom. `faults`: what goes wrong, and `fixed`: what does so in every plan of a scenario.
 
 mod faults;
+mod fixed;
 mod oddities;
 pub mod scenarios;
 mod workload;
 
 pub use faults::{KINDS, Kind};
+pub use fixed::Promise;
 pub use scenarios::{Profile, SCENARIOS, Scenario};
 
-use crate::{plan::Plan, rng::Rng};
+use crate::{
+    plan::Plan,
+    rng::{self, Rng},
+};
 
 /// What a person asked for; None leaves it to the scenario and the seed.
 #[derive(Clone, Debug, Default)]
@@ -41,9 +46,12 @@ pub fn plan_of(scenario: &Scenario, seed: u64, wish: &Wish, change: impl FnOnce(
     profile.rate = wish.rate.unwrap_or(profile.rate);
     if let Some(faults) = &wish.faults {
         profile.faults = faults.clone();
+        profile.promise = None;
     }
-    let mut steps = workload::steps(&profile, &mut Rng::new(rng.draw()));
-    steps.extend(faults::steps(&profile, &mut Rng::new(rng.draw())));
+    let workload::Work { mut steps, surge } = workload::work(&profile, &mut Rng::new(rng.draw()));
+    let random = faults::steps(&profile, &mut Rng::new(rng.draw()));
+    steps.extend(fixed::steps(&profile, &surge, &random, &mut Rng::new(rng::of(seed, &[0xF1D0]))));
+    steps.extend(random);
     steps.sort_by_key(|step| step.at);
     Plan { setup: profile.setup(scenario.name, seed, rng.draw()), steps }
 }

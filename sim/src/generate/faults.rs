@@ -106,7 +106,7 @@ impl Kind {
 /// Milliseconds that a rebuilt replica has before the next thing is destroyed.
 const REBUILD_MS: u64 = 12_000;
 /// Nothing goes wrong before the cluster stands.
-const QUIET_MS: u64 = 2_500;
+pub(super) const QUIET_MS: u64 = 2_500;
 
 struct Maker<'a> {
     profile: &'a Profile,

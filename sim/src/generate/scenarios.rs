@@ -1,6 +1,9 @@
 //! Days with a name: how large the cluster is, how much is asked of it, what goes wrong.
 
-use super::faults::{KINDS, Kind};
+use super::{
+    faults::{KINDS, Kind},
+    fixed::Promise,
+};
 use crate::{
     plan::{Disk, FORMAT, Net, Setup, Tuning},
     rng::Rng,
@@ -31,6 +34,8 @@ pub struct Profile {
     pub faults: Vec<Kind>,
     /// Faults in a hundred virtual seconds.
     pub fault_rate: u64,
+    /// What goes wrong besides, in every plan.
+    pub promise: Option<Promise>,
     /// How long a market lives, in milliseconds.
     pub market_ms: u64,
     /// Of a hundred calls, those that go to the first market, and to the first account.
@@ -59,7 +64,7 @@ pub const SCENARIOS: [Scenario; 10] = [
     Scenario { name: "busy-day", what: "thousands of bets a second, nothing goes wrong", make: busy_day },
     Scenario {
         name: "cup-final",
-        what: "one market, a surge of twenty times, goals and in-play turns, a node or two dies",
+        what: "one market, a surge of twenty times in which a node dies, goals and in-play turns",
         make: cup_final,
     },
     Scenario { name: "bad-network", what: "cuts, flaps, resets, slow links, lost packets", make: bad_network },
@@ -76,7 +81,7 @@ pub const SCENARIOS: [Scenario; 10] = [
     },
     Scenario {
         name: "thundering-retry",
-        what: "the whole cluster loses power, and every client comes back at once, again and again",
+        what: "the whole cluster loses power, twice at least, and every client comes back at once, again and again",
         make: thundering_retry,
     },
     Scenario {
@@ -149,6 +154,7 @@ fn quiet_day(rng: &mut Rng) -> Profile {
         slow_followers: 0,
         faults: vec![],
         fault_rate: 0,
+        promise: None,
         market_ms: 10_000,
         hot_market: 20,
         hot_wallet: 10,
@@ -206,6 +212,7 @@ fn swarm(rng: &mut Rng) -> Profile {
         slow_followers: 20,
         faults,
         fault_rate: *rng.pick(&[20, 60, 150]),
+        promise: None,
         market_ms: *rng.pick(&[4_000, 8_000, 15_000]),
         hot_market: *rng.pick(&[0, 30, 80]),
         hot_wallet: *rng.pick(&[0, 10, 50]),
@@ -229,6 +236,7 @@ fn cup_final(rng: &mut Rng) -> Profile {
         rate: 60,
         faults: vec![Kind::Kill, Kind::Pause, Kind::SlowDisk],
         fault_rate: 20,
+        promise: Some(Promise::DeathInTheSurge),
         seldom: 2,
         slow_followers: 50,
         patience_ms: 1_500,
@@ -273,7 +281,7 @@ fn bad_disks(rng: &mut Rng) -> Profile {
 }
 
 fn rolling_upgrade(rng: &mut Rng) -> Profile {
-    Profile { faults: vec![Kind::Drain], fault_rate: 30, until_ms: 30_000, rate: 80, ..quiet_day(rng) }
+    Profile { promise: Some(Promise::EveryNodeInTurn), until_ms: 30_000, rate: 80, ..quiet_day(rng) }
 }
 
 fn settlement_night(rng: &mut Rng) -> Profile {
@@ -298,6 +306,7 @@ fn thundering_retry(rng: &mut Rng) -> Profile {
         repeats: 40,
         faults: vec![Kind::PowerLossOfAll, Kind::PowerLoss, Kind::Clients],
         fault_rate: 30,
+        promise: Some(Promise::TwoPowerLosses),
         patience_ms: 300,
         seldom: 2,
         ..quiet_day(rng)

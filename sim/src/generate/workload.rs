@@ -1,6 +1,8 @@
 //! What clients and operators do: bets around each runner's price, cancels, reads, repeats, money in
 //! and out, abuse; and a life for every market, from its creation to its last correction.
 
+use std::ops::Range;
+
 use stakehold_actors::{
     api::{CancelOrder, NewOrder, Request, WhichOrder},
     domain::{
@@ -64,7 +66,14 @@ pub(super) struct Maker<'a> {
     repeatable: Vec<Request>,
 }
 
-pub fn steps(profile: &Profile, rng: &mut Rng) -> Vec<Step> {
+/// What is asked of the cluster.
+pub struct Work {
+    pub steps: Vec<Step>,
+    /// When calls come as many times as often as the profile says, in milliseconds.
+    pub surge: Range<u64>,
+}
+
+pub fn work(profile: &Profile, rng: &mut Rng) -> Work {
     let mut maker = Maker {
         profile,
         rng,
@@ -76,10 +85,10 @@ pub fn steps(profile: &Profile, rng: &mut Rng) -> Vec<Step> {
     };
     maker.accounts();
     maker.lives();
-    maker.traffic();
+    let surge = maker.traffic();
     maker.oddities();
     maker.extremes();
-    maker.steps
+    Work { steps: maker.steps, surge }
 }
 
 fn reference(text: &str) -> Reference {
@@ -242,13 +251,15 @@ impl Maker<'_> {
 
     // -- the day --
 
-    fn traffic(&mut self) {
+    /// When the surge is.
+    fn traffic(&mut self) -> Range<u64> {
         let (from, to) = (READY_MS, self.profile.until_ms.saturating_sub(300));
         let surge_at = from + self.rng.below(to.saturating_sub(from).max(1));
+        let surge = surge_at..(surge_at + 1_000).min(to);
         let mut at_us = from * 1_000;
         while at_us < to * 1_000 {
             let at = at_us / 1_000;
-            let surging = self.profile.surge > 1 && (surge_at..surge_at + 1_000).contains(&at);
+            let surging = self.profile.surge > 1 && surge.contains(&at);
             let rate = if surging { self.profile.rate * self.profile.surge } else { self.profile.rate };
             at_us += 1 + self.rng.below(2_000_000 / rate.max(1));
             self.act(at);
@@ -261,6 +272,7 @@ impl Maker<'_> {
                 call.patience_ms = 10_000;
             }
         }
+        surge
     }
 
     pub(super) fn account(&mut self) -> AccountId {
