@@ -18,6 +18,7 @@ mod shrink;
 mod step;
 mod swarm;
 mod timeline;
+mod values;
 mod watch;
 
 use std::process::ExitCode;

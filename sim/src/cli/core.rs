@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -15,7 +15,7 @@ const EPISODE: u64 = 5_000;
 #[derive(Debug, Args)]
 pub struct CoreArgs {
     /// Random steps to take.
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
     /// The first episode's seed.
     #[arg(long, default_value_t = 1)]
@@ -31,12 +31,13 @@ pub fn core(args: &CoreArgs) -> Result<u8> {
     // The machine's own assertions are among what finds a mistake: the violation says what they say.
     std::panic::set_hook(Box::new(|_| ()));
     let episodes = args.steps.div_ceil(EPISODE);
+    let last = args.seed.checked_add(episodes).context("there are not so many seeds: choose a smaller --seed")?;
     let style = ProgressStyle::with_template("{bar:40} {pos} of {len} episodes, {eta} left")?;
     let line = ProgressBar::new(episodes).with_style(style);
     let (mut commands, mut entries) = (0, 0);
     let again = args.bug.as_ref().map(|bug| format!(" --bug {bug}")).unwrap_or_default();
     let bug = args.bug.as_deref().map(exhibit).transpose()?.map(|exhibit| exhibit.name);
-    for seed in args.seed..args.seed + episodes {
+    for seed in args.seed..last {
         let steps = EPISODE.min(args.steps);
         let done = match bug {
             Some(bug) => mistaken(seed, steps, Watch::All, bug),

@@ -62,6 +62,20 @@ pub fn corpus(args: &CorpusArgs) -> Result<u8> {
 /// # Errors
 /// When it cannot be there, or cannot be written.
 pub fn keep(plan: &Plan, name: &str) -> Result<PathBuf> {
+    let path = place(name)?;
+    let mut plan = plan.clone();
+    if let Some(mistake) = plan.setup.mistake.take() {
+        plan.setup.guards = Some(mistake);
+    }
+    fs::write(&path, plan.to_string()).with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(path)
+}
+
+/// Where a plan of this name goes.
+///
+/// # Errors
+/// A sentence when it cannot go there.
+pub fn place(name: &str) -> Result<PathBuf> {
     let is_fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if name.is_empty() || !name.chars().all(is_fine) {
         bail!("{name:?} is no name for a plan: small letters, digits and hyphens");
@@ -71,11 +85,6 @@ pub fn keep(plan: &Plan, name: &str) -> Result<PathBuf> {
     if path.exists() {
         bail!("{} is there already", path.display());
     }
-    let mut plan = plan.clone();
-    if let Some(mistake) = plan.setup.mistake.take() {
-        plan.setup.guards = Some(mistake);
-    }
-    fs::write(&path, plan.to_string()).with_context(|| format!("{} cannot be written", path.display()))?;
     Ok(path)
 }
 

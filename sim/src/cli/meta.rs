@@ -10,8 +10,9 @@ use super::{NONDETERMINISM, OK, run::What};
 #[derive(Debug, Args)]
 pub struct MetaArgs {
     /// How many seeds, each run twice in processes of their own.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
+    /// The first of them.
     #[arg(long, default_value_t = 1)]
     from: u64,
     #[command(flatten)]
@@ -19,8 +20,9 @@ pub struct MetaArgs {
 }
 
 pub fn meta(args: &MetaArgs) -> Result<u8> {
+    let last = args.from.checked_add(args.seeds).context("there are not so many seeds: choose a smaller --from")?;
     let mut digests = Vec::new();
-    for seed in args.from..args.from + args.seeds {
+    for seed in args.from..last {
         let (first, second) = (digest(seed, args, None)?, digest(seed, args, None)?);
         if first != second {
             println!("seed {seed}: {first} and {second}");

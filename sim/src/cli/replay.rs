@@ -17,6 +17,7 @@ use super::{
     run::{self, report},
     step::step,
     summary,
+    values::TraceFile,
 };
 use crate::{cluster::run::Run, plan::Plan, trace::Trace};
 
@@ -116,7 +117,8 @@ fn stop(plan: &Plan, args: &ReplayArgs, point: Option<&Point>, again: &str) -> R
     {
         bail!("the plan has {} cells: the last is cell={}", plan.setup.cells, plan.setup.cells - 1);
     }
-    let trace = if args.step { Trace::kept() } else { run::trace(args.trace.as_ref())? };
+    let (file, trace) = TraceFile::open(args.trace.as_ref())?;
+    let trace = if args.step { Trace::kept() } else { trace };
     let mut run = Run::new(plan, trace);
     let missed = point.is_some_and(|point| {
         let over = loop {
@@ -138,6 +140,7 @@ fn stop(plan: &Plan, args: &ReplayArgs, point: Option<&Point>, again: &str) -> R
         println!("\nthe run ended before that: {}", summary(&outcome));
     }
     report(&outcome, again);
+    file.is_whole()?;
     Ok(code_of(outcome.violation.as_ref()))
 }
 

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::BufWriter,
     path::PathBuf,
     time::Instant,
 };
@@ -12,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::{OK, code_of, museum::exhibit, summary};
+use super::{OK, code_of, museum::exhibit, summary, values::TraceFile};
 use crate::{
     cluster::{
         run::{self, Outcome},
@@ -20,8 +19,12 @@ use crate::{
     },
     generate::{self, KINDS, Kind, SCENARIOS, Scenario, Wish},
     plan::Plan,
-    trace::Trace,
 };
+
+/// Client calls in a virtual second, at most: more has no room in memory.
+const RATE_MAX: u64 = 100_000;
+/// The longest run, for the same reason: a virtual day, in seconds.
+const UNTIL_MAX: u64 = 86_400;
 
 /// What a plan is made from.
 #[derive(Debug, Args, Clone)]
@@ -39,10 +42,10 @@ pub struct What {
     #[arg(long)]
     pub clients: Option<u16>,
     /// Client calls in a virtual second.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(..=RATE_MAX))]
     pub rate: Option<u64>,
     /// When faults stop and everything must come to rest, in virtual seconds.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=UNTIL_MAX))]
     pub until: Option<u64>,
     /// Which faults: names joined by commas, `all` or `none`.
     #[arg(long)]
@@ -75,7 +78,7 @@ pub struct RunArgs {
     #[arg(long)]
     json: bool,
     /// Writes the plan, and does not run it.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["json", "trace"])]
     plan: Option<PathBuf>,
 }
 
@@ -186,8 +189,10 @@ pub fn run(args: &RunArgs) -> Result<u8> {
     }
     let again = format!("sim run --seed {} {}", args.seed, args.what.arguments());
     if args.json {
-        let outcome = run::run(&plan, trace(args.trace.as_ref())?);
+        let (file, trace) = TraceFile::open(args.trace.as_ref())?;
+        let outcome = run::run(&plan, trace);
         println!("{}", serde_json::to_string(&Told::of(&outcome, &again))?);
+        file.is_whole()?;
         return Ok(code_of(outcome.violation.as_ref()));
     }
     go(&plan, args.trace.as_ref(), &again)
@@ -239,29 +244,21 @@ impl Told {
     }
 }
 
-/// The trace: into a file if one is named.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn trace(path: Option<&PathBuf>) -> Result<Trace> {
-    let Some(path) = path else { return Ok(Trace::default()) };
-    let file = fs::File::create(path).with_context(|| format!("{} cannot be written", path.display()))?;
-    Ok(Trace::to_writer(Box::new(BufWriter::new(file))))
-}
-
 /// Runs a plan, and prints what became of it.
 ///
 /// # Errors
 /// When the trace cannot be written.
 pub fn go(plan: &Plan, trace: Option<&PathBuf>, again: &str) -> Result<u8> {
-    let trace = self::trace(trace)?;
+    let (file, trace) = TraceFile::open(trace)?;
     #[expect(clippy::disallowed_methods, reason = "how long it took, for people: nothing depends on it")]
     let began = Instant::now();
     let outcome = run::run(plan, trace);
     let seconds = began.elapsed().as_secs_f64();
     println!("{}", summary(&outcome));
     println!("{seconds:.2} s: {:.0} virtual seconds a second", outcome.at as f64 / 1e6 / seconds);
-    Ok(report(&outcome, again))
+    let code = report(&outcome, again);
+    file.is_whole()?;
+    Ok(code)
 }
 
 /// Prints what went wrong, if anything did, and how to see it again.

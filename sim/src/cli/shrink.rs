@@ -10,7 +10,11 @@ use anyhow::{Context, Result};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{OK, corpus, replay::read};
+use super::{
+    OK, corpus,
+    replay::read,
+    values::{minutes, writable},
+};
 use crate::{
     plan::Plan,
     shrink::{self, Smaller},
@@ -24,7 +28,7 @@ pub struct ShrinkArgs {
     #[arg(short, long)]
     out: Option<PathBuf>,
     /// For so long at most.
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 2.0, value_parser = minutes, allow_negative_numbers = true)]
     minutes: f64,
     /// Puts the small plan into the corpus too, under the plan's name: from then on it must pass.
     #[arg(long)]
@@ -38,6 +42,11 @@ pub struct ShrinkArgs {
 pub fn shrink(args: &ShrinkArgs) -> Result<u8> {
     let plan = read(&args.plan)?;
     let out = args.out.clone().unwrap_or_else(|| args.plan.with_extension("small.plan"));
+    writable(&out)?;
+    let name = args.plan.file_stem().context("the plan has no name")?.to_string_lossy();
+    if args.test {
+        corpus::place(&name)?;
+    }
     let began = Instant::now();
     let limit = Duration::from_secs_f64(args.minutes * 60.0);
     let bar = ProgressBar::new(plan.steps.len() as u64).with_style(ProgressStyle::with_template("{bar:30} {msg}")?);
@@ -57,7 +66,6 @@ pub fn shrink(args: &ShrinkArgs) -> Result<u8> {
     fs::write(&out, small.plan.to_string()).with_context(|| format!("{} cannot be written", out.display()))?;
     println!("at {:.6} s  {}\nagain: sim replay {}", small.at as f64 / 1e6, small.violation, out.display());
     if args.test {
-        let name = args.plan.file_stem().context("the plan has no name")?.to_string_lossy();
         let path = corpus::keep(&small.plan, &name)?;
         println!("in the corpus: {}", path.display());
     }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    ops::RangeInclusive,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -15,13 +16,14 @@ use super::{
     OK, UNREACHED,
     pool::Pool,
     run::{Told, What},
+    values::minutes,
 };
 use crate::{cluster::coverage, marks::MARKS};
 
 #[derive(Debug, Args)]
 pub struct SwarmArgs {
     /// For so long.
-    #[arg(long, conflicts_with = "seeds")]
+    #[arg(long, conflicts_with = "seeds", value_parser = minutes)]
     minutes: Option<f64>,
     /// These seeds: `1..100`.
     #[arg(long)]
@@ -59,19 +61,23 @@ struct Totals {
 #[expect(clippy::disallowed_methods, reason = "how long it may take, for people: no run depends on it")]
 pub fn swarm(args: &SwarmArgs) -> Result<u8> {
     let began = Instant::now();
-    let (first, last) = range(args)?;
+    let mut seeds = range(args)?;
+    // What cannot be meant is said once.
+    args.what.plan(*seeds.start())?;
     let deadline = args.minutes.map(|minutes| began + Duration::from_secs_f64(minutes * 60.0));
     let line = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {msg}")?);
     let mut totals = Totals::default();
     let mut pool = Pool::new(args.jobs);
-    let (mut next, mut worst) = (first, OK);
+    let mut worst = OK;
     loop {
         let over = deadline.is_some_and(|deadline| Instant::now() >= deadline) || (args.first && worst != OK);
-        while pool.has_room() && next <= last && !over {
+        while pool.has_room()
+            && !over
+            && let Some(next) = seeds.next()
+        {
             let seed = next.to_string();
             let what = args.what.arguments();
             pool.start(next, ["run", "--json", "--seed", &seed].into_iter().chain(what.split(' ')))?;
-            next += 1;
         }
         let Some(done) = pool.next()? else { break };
         let told = serde_json::from_str::<Told>(&done.out).ok();
@@ -113,17 +119,22 @@ pub fn swarm(args: &SwarmArgs) -> Result<u8> {
     Ok(worst)
 }
 
-fn range(args: &SwarmArgs) -> Result<(u64, u64)> {
+fn range(args: &SwarmArgs) -> Result<RangeInclusive<u64>> {
     let Some(text) = &args.seeds else {
         if args.minutes.is_none() {
             bail!("say for how long (--minutes 1) or which seeds (--seeds 1..100)");
         }
         // Fresh seeds: no two swarms look at the same.
         let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
-        return Ok((now * 1_000, u64::MAX));
+        return Ok(now * 1_000..=u64::MAX);
     };
     let (a, b) = text.split_once("..").context("seeds are a range: 1..100")?;
-    Ok((a.parse().context("the first seed is a number")?, b.parse().context("the last seed is a number")?))
+    let first: u64 = a.parse().context("the first seed is a number")?;
+    let last = b.parse().context("the last seed is a number")?;
+    if first > last {
+        bail!("there is no seed from {first} to {last}: the smaller one comes first, as in 1..100");
+    }
+    Ok(first..=last)
 }
 
 fn keep(seed: u64, args: &SwarmArgs) -> Result<PathBuf> {

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::{code_of, plan_of::WhichPlan, summary};
+use super::{code_of, plan_of::WhichPlan, summary, values::writable};
 use crate::{cluster::run, timeline};
 
 #[derive(Debug, Args)]
@@ -19,6 +19,7 @@ pub struct TimelineArgs {
 
 pub fn timeline(args: &TimelineArgs) -> Result<u8> {
     let (plan, again) = args.which.plan()?;
+    writable(&args.out)?;
     let (outcome, events) = run::kept(&plan);
     let page = timeline::page(&plan, &outcome, &events, &again);
     fs::write(&args.out, &page).with_context(|| format!("{} cannot be written", args.out.display()))?;
