@@ -47,8 +47,7 @@ pub struct What {
     /// When faults stop and everything must come to rest, in virtual seconds.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=UNTIL_MAX))]
     pub until: Option<u64>,
-    /// Which faults: names joined by commas, `all` or `none`.
-    #[arg(long)]
+    #[arg(long, help = faults_help())]
     pub faults: Option<String>,
     /// The known mistake that the code is to make (see `museum --list`).
     #[arg(long)]
@@ -159,21 +158,30 @@ impl What {
         add("clients", self.clients.map(|n| n.to_string()));
         add("rate", self.rate.map(|n| n.to_string()));
         add("until", self.until.map(|n| n.to_string()));
-        add("faults", self.faults.clone());
+        // What is printed is one word.
+        add("faults", self.faults.as_deref().map(|names| names.split_whitespace().collect()));
         add("bug", self.bug.clone());
         text
     }
 }
 
+fn kind_names() -> String {
+    KINDS.into_iter().chain([Kind::WipeMost]).map(Kind::name).collect::<Vec<_>>().join(", ")
+}
+
+fn faults_help() -> String {
+    format!("Which faults: names joined by commas, `all` (without `wipe-most`) or `none`. There are {}", kind_names())
+}
+
 fn kinds(text: &str) -> Result<Vec<Kind>> {
-    match text {
+    match text.trim() {
         "all" => Ok(KINDS.to_vec()),
         "none" => Ok(Vec::new()),
         names => names
             .split(',')
+            .map(str::trim)
             .map(|name| {
-                let known = || KINDS.map(Kind::name).join(", ");
-                Kind::named(name).with_context(|| format!("there is no fault {name:?}; there are {}", known()))
+                Kind::named(name).with_context(|| format!("there is no fault {name:?}; there are {}", kind_names()))
             })
             .collect(),
     }
@@ -274,4 +282,20 @@ pub fn report(outcome: &Outcome, again: &str) -> u8 {
         println!("again: {again}");
     }
     code_of(outcome.violation.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_names_and_blanks_between_them_do_not_matter() {
+        assert_eq!(kinds(" kill , cut").unwrap(), [Kind::Kill, Kind::Cut]);
+        assert_eq!(kinds("wipe-most").unwrap(), [Kind::WipeMost]);
+        assert_eq!((kinds("none").unwrap().len(), kinds("all").unwrap().len()), (0, KINDS.len()));
+        for wrong in ["", "kill,", "kill cut", "all,kill"] {
+            let why = kinds(wrong).unwrap_err().to_string();
+            assert!(why.contains("there are slow, cut") && why.ends_with("wipe-most"), "{why}");
+        }
+    }
 }
