@@ -7,7 +7,7 @@ use std::{
     str::FromStr,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use stakehold_raft::CellId;
 
@@ -15,7 +15,7 @@ use super::{
     code_of,
     museum::exhibit,
     run::{self, report},
-    step::step,
+    step::{Stepped, go},
     summary,
     values::TraceFile,
 };
@@ -46,12 +46,36 @@ pub struct ReplayArgs {
     step: bool,
 }
 
+/// Who can see a violation of a plan.
+const ORACLES: [&str; 16] = [
+    "I1",
+    "I2",
+    "I3",
+    "I4",
+    "I5",
+    "I6",
+    "I7",
+    "I8",
+    "I9",
+    "L1",
+    "Raft",
+    "Reference",
+    "Gateway",
+    "Linearizability",
+    "Feed",
+    "Crash",
+];
+
 /// Where a run is to stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Point {
     Event(u64),
-    Violation(String),
-    Entry { cell: CellId, index: u64 },
+    /// What this oracle sees.
+    Violation(&'static str),
+    Entry {
+        cell: CellId,
+        index: u64,
+    },
 }
 
 impl FromStr for Point {
@@ -59,11 +83,11 @@ impl FromStr for Point {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let Some((_, rest)) = text.split_once("cell=") else {
-            let oracle = text.trim();
-            return match oracle.chars().all(char::is_alphanumeric) && !oracle.is_empty() {
-                true => Ok(Point::Violation(oracle.into())),
-                false => Err("say an oracle (I1), or an entry (cell=7 index=991)".into()),
-            };
+            let text = text.trim();
+            let oracle = ORACLES.into_iter().find(|oracle| oracle.eq_ignore_ascii_case(text));
+            return oracle.map(Point::Violation).ok_or_else(|| {
+                format!("{text:?} is no oracle: say one of {}, or an entry, as in cell=7 index=991", ORACLES.join(", "))
+            });
         };
         let numbers = rest.split_once("index=").map(|(cell, index)| (cell.trim(), index.trim()));
         let read = numbers.and_then(|(cell, index)| {
@@ -75,11 +99,26 @@ impl FromStr for Point {
 }
 
 impl Point {
+    /// Whether there is such a point in a plan.
+    ///
+    /// # Errors
+    /// A sentence when its cell is none of the plan's.
+    pub fn check(&self, plan: &Plan) -> Result<(), String> {
+        match self {
+            Point::Entry { cell, .. } if *cell != CellId::META && cell.0 >= plan.setup.cells => Err(format!(
+                "there is no cell={} in the plan: say one from cell=0 to cell={}, or cell=meta",
+                cell.0,
+                plan.setup.cells - 1
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the run has come to it. A window is the least that a run can do.
     pub fn reached(&self, run: &Run) -> bool {
         match self {
             Point::Event(number) => run.events() >= *number,
-            Point::Violation(oracle) => run.watch().violation().is_some_and(|violation| violation.oracle == oracle),
+            Point::Violation(oracle) => run.watch().violation().is_some_and(|violation| violation.oracle == *oracle),
             Point::Entry { cell, index } => run.watch().committed(*cell) > *index,
         }
     }
@@ -111,29 +150,22 @@ pub fn replay(args: &ReplayArgs) -> Result<u8> {
 
 /// Runs as far as the point, and prints what is there, or goes on as somebody says.
 fn stop(plan: &Plan, args: &ReplayArgs, point: Option<&Point>, again: &str) -> Result<u8> {
-    if let Some(Point::Entry { cell, .. }) = point
-        && *cell != CellId::META
-        && cell.0 >= plan.setup.cells
-    {
-        bail!("the plan has {} cells: the last is cell={}", plan.setup.cells, plan.setup.cells - 1);
-    }
+    point.map_or(Ok(()), |point| point.check(plan)).map_err(anyhow::Error::msg)?;
     let (file, trace) = TraceFile::open(args.trace.as_ref())?;
     let trace = if args.step { Trace::kept() } else { trace };
     let mut run = Run::new(plan, trace);
-    let missed = point.is_some_and(|point| {
-        let over = loop {
-            let over = run.step();
-            if over || point.reached(&run) {
-                break over;
-            }
-        };
-        over && !point.reached(&run)
-    });
-    if point.is_some() || !args.step {
+    let over = point.is_some_and(|point| go(&mut run, |run| point.reached(run)));
+    let missed = over && !point.is_some_and(|point| point.reached(&run));
+    if point.is_some() {
         print!("{}", run.state());
     }
-    if args.step && !missed {
-        step(&mut run, io::stdin().lock(), &mut io::stdout().lock(), io::stdin().is_terminal())?;
+    if args.step {
+        if missed {
+            println!("\nthe run ended before that");
+        }
+        let at = Stepped { plan, again, over };
+        let outcome = at.step(run, io::stdin().lock(), &mut io::stdout().lock(), io::stdin().is_terminal())?;
+        return Ok(code_of(outcome.violation.as_ref()));
     }
     let outcome = run.finish();
     if missed {
@@ -147,15 +179,29 @@ fn stop(plan: &Plan, args: &ReplayArgs, point: Option<&Point>, again: &str) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::generate::{self, Scenario, Wish};
 
     #[test]
     fn a_point_is_an_oracle_or_an_entry_and_nothing_else() {
-        assert_eq!("I1".parse(), Ok(Point::Violation("I1".into())));
+        assert_eq!("I1".parse(), Ok(Point::Violation("I1")));
+        assert_eq!("raft".parse(), Ok(Point::Violation("Raft")));
         assert_eq!("cell=7 index=991".parse(), Ok(Point::Entry { cell: CellId(7), index: 991 }));
         assert_eq!("cell=c7,index=991".replace(',', " ").parse(), Ok(Point::Entry { cell: CellId(7), index: 991 }));
         assert_eq!("cell=meta index=3".parse(), Ok(Point::Entry { cell: CellId::META, index: 3 }));
-        for wrong in ["", "cell=7", "cell=x index=1", "index=1", "cell=1 index="] {
+        for wrong in ["", "I8x", "NOPE", "cell=7", "cell=x index=1", "index=1", "cell=1 index="] {
             assert!(wrong.parse::<Point>().is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_cell_that_the_plan_does_not_have_is_no_point() {
+        let wish = Wish { cells: Some(4), until_ms: Some(2_000), ..Wish::default() };
+        let plan = generate::plan(Scenario::named("quiet-day").unwrap(), 1, &wish);
+        let entry = |cell| Point::Entry { cell, index: 1 }.check(&plan);
+        assert!(entry(CellId(3)).is_ok() && entry(CellId::META).is_ok() && Point::Event(1).check(&plan).is_ok());
+        assert_eq!(
+            entry(CellId(4)).unwrap_err(),
+            "there is no cell=4 in the plan: say one from cell=0 to cell=3, or cell=meta"
+        );
     }
 }

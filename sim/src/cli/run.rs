@@ -271,17 +271,23 @@ pub fn go(plan: &Plan, trace: Option<&PathBuf>, again: &str) -> Result<u8> {
 
 /// Prints what went wrong, if anything did, and how to see it again.
 pub fn report(outcome: &Outcome, again: &str) -> u8 {
+    print!("{}", reported(outcome, again));
+    code_of(outcome.violation.as_ref())
+}
+
+/// What [`report`] prints.
+pub fn reported(outcome: &Outcome, again: &str) -> String {
+    let mut text = String::new();
     if outcome.undecided > 0 {
-        println!(
-            "of {} wallets and markets it cannot be decided whether an order explains what clients saw",
+        text += &format!(
+            "of {} wallets and markets it cannot be decided whether an order explains what clients saw\n",
             outcome.undecided
         );
     }
     if let Some(violation) = &outcome.violation {
-        println!("\nat {:.6} s  {violation}", outcome.at as f64 / 1e6);
-        println!("again: {again}");
+        text += &format!("\nat {:.6} s  {violation}\nagain: {again}\n", outcome.at as f64 / 1e6);
     }
-    code_of(outcome.violation.as_ref())
+    text
 }
 
 #[cfg(test)]

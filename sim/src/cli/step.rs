@@ -4,15 +4,18 @@ use std::io::{BufRead, Write};
 
 use anyhow::Result;
 
-use super::replay::Point;
-use crate::cluster::run::Run;
+use super::{replay::Point, run::reported, summary};
+use crate::{
+    cluster::run::{Outcome, Run},
+    plan::Plan,
+};
 
 const HELP: &str = "\
   Enter, next [N]   goes on until N events (one) have happened, and shows them
   ms N              goes on for N virtual milliseconds, and shows what happened
   to POINT          goes on to an entry (cell=7 index=991) or a violation (I8), and shows nothing on the way
   state             shows nodes, cells and calls as they are now
-  end               goes on to the end
+  end               goes on to the end, and says how it ended: `state` shows what is there then
   quit              leaves";
 
 #[derive(Debug, PartialEq, Eq)]
@@ -48,39 +51,88 @@ impl std::str::FromStr for Word {
     }
 }
 
-/// Goes on with a run whose trace is kept, as the lines say, until it is over or they are.
-///
-/// # Errors
-/// When what is shown cannot be written, or a line cannot be read.
-pub fn step(run: &mut Run, lines: impl BufRead, out: &mut impl Write, prompt: bool) -> Result<()> {
-    let ask = |run: &Run, out: &mut dyn Write| -> Result<()> {
-        if prompt {
-            write!(out, "{:.6} s, event {} > ", run.now() as f64 / 1e6, run.events())?;
-            out.flush()?;
+/// How a run under somebody's hand begins.
+#[derive(Debug)]
+pub struct Stepped<'a> {
+    pub plan: &'a Plan,
+    /// The command that runs it again.
+    pub again: &'a str,
+    /// Whether it is over before anybody has said a word.
+    pub over: bool,
+}
+
+/// A run that goes on, or what is left of one.
+enum Now {
+    On(Box<Run>),
+    Over(Box<Ended>),
+}
+
+struct Ended {
+    outcome: Outcome,
+    /// Of the cluster at that time.
+    state: String,
+}
+
+impl Stepped<'_> {
+    /// Goes on with a run whose trace is kept, as the lines say, until they are over. What they lead to is
+    /// printed.
+    ///
+    /// # Errors
+    /// When what is shown cannot be written, or a line cannot be read.
+    pub fn step(&self, run: Run, lines: impl BufRead, out: &mut impl Write, prompt: bool) -> Result<Outcome> {
+        // What led here was not asked for.
+        run.watch().trace().take_kept();
+        let mut now = Now::On(Box::new(run));
+        if self.over {
+            now = self.end(now, out)?;
         }
-        Ok(())
-    };
-    // What led here was not asked for.
-    run.watch().trace().take_kept();
-    ask(run, out)?;
-    for line in lines.lines() {
-        let word = match line?.parse() {
-            Ok(word) => word,
-            Err(why) => {
-                writeln!(out, "{why}")?;
-                ask(run, out)?;
-                continue;
+        ask(&now, out, prompt)?;
+        for line in lines.lines() {
+            match line?.parse() {
+                Err(why) => writeln!(out, "{why}")?,
+                Ok(Word::Quit) => break,
+                Ok(Word::Help) => writeln!(out, "{HELP}")?,
+                Ok(word) => now = self.heed(now, &word, out)?,
+            }
+            ask(&now, out, prompt)?;
+        }
+        Ok(match now {
+            Now::On(run) => {
+                let outcome = run.finish();
+                write!(out, "{}", reported(&outcome, self.again))?;
+                outcome
+            }
+            Now::Over(ended) => ended.outcome,
+        })
+    }
+
+    /// Does what the word says.
+    fn heed(&self, now: Now, word: &Word, out: &mut impl Write) -> Result<Now> {
+        let mut run = match now {
+            Now::On(run) => run,
+            Now::Over(ended) => {
+                match word {
+                    Word::State => write!(out, "{}", ended.state)?,
+                    Word::End => write!(out, "{}", self.ending(&ended.outcome))?,
+                    _ => writeln!(out, "the run is over: there are `state`, `end` and `quit`")?,
+                }
+                return Ok(Now::Over(ended));
             }
         };
-        let (events, now) = (run.events(), run.now());
-        let over = match &word {
-            Word::Quit => return Ok(()),
-            Word::Help => writeln!(out, "{HELP}").map(|()| false)?,
+        if let Word::To(point) = word
+            && let Err(why) = point.check(self.plan)
+        {
+            writeln!(out, "{why}")?;
+            return Ok(Now::On(run));
+        }
+        let (events, at) = (run.events(), run.now());
+        let over = match word {
+            Word::Next(count) => go(&mut run, |run| run.events() >= events.saturating_add(*count)),
+            Word::Ms(ms) => go(&mut run, |run| run.now() >= at.saturating_add(ms.saturating_mul(1_000))),
+            Word::To(point) => go(&mut run, |run| point.reached(run)),
+            Word::End => go(&mut run, |_| false),
             Word::State => write!(out, "{}", run.state()).map(|()| false)?,
-            Word::Next(count) => go(run, |run| run.events() >= events.saturating_add(*count)),
-            Word::Ms(ms) => go(run, |run| run.now() >= now.saturating_add(ms.saturating_mul(1_000))),
-            Word::To(point) => go(run, |run| point.reached(run)),
-            Word::End => go(run, |_| false),
+            Word::Help | Word::Quit => false,
         };
         let shown = run.watch().trace().take_kept();
         if matches!(word, Word::Next(_) | Word::Ms(_)) {
@@ -88,16 +140,44 @@ pub fn step(run: &mut Run, lines: impl BufRead, out: &mut impl Write, prompt: bo
                 writeln!(out, "{event}")?;
             }
         }
-        if over {
-            return Ok(());
+        if let Word::To(point) = word
+            && over
+            && !point.reached(&run)
+        {
+            writeln!(out, "the run ended before that")?;
         }
-        ask(run, out)?;
+        if over { self.end(Now::On(run), out) } else { Ok(Now::On(run)) }
     }
-    Ok(())
+
+    /// A run that is over is let go: what can be asked of it later is kept.
+    fn end(&self, now: Now, out: &mut impl Write) -> Result<Now> {
+        let Now::On(run) = now else { return Ok(now) };
+        let state = run.state().to_string();
+        let outcome = run.finish();
+        write!(out, "{}", self.ending(&outcome))?;
+        Ok(Now::Over(Box::new(Ended { outcome, state })))
+    }
+
+    /// How it ended.
+    fn ending(&self, outcome: &Outcome) -> String {
+        let how = if outcome.violation.is_some() { "" } else { "nothing went wrong\n" };
+        format!("the run is over: {}\n{how}{}", summary(outcome), reported(outcome, self.again))
+    }
+}
+
+fn ask(now: &Now, out: &mut impl Write, prompt: bool) -> Result<()> {
+    if !prompt {
+        return Ok(());
+    }
+    match now {
+        Now::On(run) => write!(out, "{:.6} s, event {} > ", run.now() as f64 / 1e6, run.events())?,
+        Now::Over(ended) => write!(out, "{:.6} s, over > ", ended.outcome.at as f64 / 1e6)?,
+    }
+    Ok(out.flush()?)
 }
 
 /// Windows, at least one, until the run is where somebody wants it. True when it is over.
-fn go(run: &mut Run, there: impl Fn(&Run) -> bool) -> bool {
+pub fn go(run: &mut Run, there: impl Fn(&Run) -> bool) -> bool {
     loop {
         let over = run.step();
         if over || there(run) {
@@ -114,23 +194,44 @@ mod tests {
         trace::Trace,
     };
 
-    #[test]
-    fn a_run_goes_on_as_its_reader_says() {
+    /// What is printed of a small quiet day in one cell when somebody says these words.
+    fn said(words: &str) -> (Outcome, String) {
         let wish = Wish { nodes: Some(3), cells: Some(1), until_ms: Some(2_000), ..Wish::default() };
         let plan = plan(Scenario::named("quiet-day").unwrap(), 1, &wish);
-        let mut run = Run::new(&plan, Trace::kept());
         let mut out = Vec::new();
-        let said = "next 5\nhop\nms x\nms 40\nstate\nto cell=0 index=3\n\nquit\nnext\n";
-        step(&mut run, said.as_bytes(), &mut out, true).unwrap();
-        let out = String::from_utf8(out).unwrap();
+        let stepped = Stepped { plan: &plan, again: "so", over: false };
+        let outcome = stepped.step(Run::new(&plan, Trace::kept()), words.as_bytes(), &mut out, true).unwrap();
+        (outcome, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_run_goes_on_as_its_reader_says() {
+        let (outcome, out) = said("next 5\nhop\nms x\nms 40\nstate\nto cell=0 index=3\n\nquit\nnext\n");
         let shown: Vec<&str> = out.split(" > ").collect();
         assert_eq!(shown.len(), 9, "a prompt before each word, and none after the last: {out}");
         assert!(shown[1].lines().filter(|line| line.starts_with("     0.")).count() >= 5, "{}", shown[1]);
         assert!(shown[2].contains("is no word here"), "{}", shown[2]);
         assert!(shown[3].contains("is no number"), "{}", shown[3]);
         assert!(shown[5].contains("committed"), "{}", shown[5]);
-        assert!(run.watch().committed(stakehold_raft::CellId(0)) > 3);
-        assert!(run.now() > 40_000 && run.now() < 2_000_000);
-        run.finish();
+        assert!(outcome.seen.entries > 3 && outcome.at > 40_000 && outcome.at < 2_000_000);
+    }
+
+    #[test]
+    fn a_point_that_there_is_not_is_refused_and_nothing_goes_on() {
+        let (outcome, out) = said("to cell=44 index=5\nto I8x\nto\n");
+        assert!(out.contains("there is no cell=44 in the plan"), "{out}");
+        assert!(out.contains("\"I8x\" is no oracle: say one of I1, I2"), "{out}");
+        assert_eq!((outcome.at, outcome.violation), (0, None));
+    }
+
+    #[test]
+    fn a_run_that_is_over_says_how_and_can_still_be_looked_at() {
+        let (outcome, out) = said("to I3\nstate\nnext\nend\nquit\n");
+        let shown: Vec<&str> = out.split(" > ").collect();
+        assert!(shown[1].starts_with("the run ended before that\nthe run is over: "), "{}", shown[1]);
+        assert!(shown[1].contains("nothing went wrong"), "{}", shown[1]);
+        assert!(shown[2].contains("committed"), "{}", shown[2]);
+        assert!(shown[3].starts_with("the run is over: there are `state`"), "{}", shown[3]);
+        assert!(shown[4].contains(&format!("trace {:016x}", outcome.digest)), "{}", shown[4]);
     }
 }
