@@ -20,6 +20,9 @@ use super::{
 };
 use crate::{cluster::coverage, marks::MARKS};
 
+/// How often whoever has no terminal hears how far it is.
+const TELL_EVERY: Duration = Duration::from_secs(30);
+
 #[derive(Debug, Args)]
 pub struct SwarmArgs {
     /// For so long.
@@ -68,7 +71,7 @@ pub fn swarm(args: &SwarmArgs) -> Result<u8> {
     let line = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {msg}")?);
     let mut totals = Totals::default();
     let mut pool = Pool::new(args.jobs);
-    let mut worst = OK;
+    let (mut worst, mut told_at) = (OK, began);
     loop {
         let over = deadline.is_some_and(|deadline| Instant::now() >= deadline) || (args.first && worst != OK);
         while pool.has_room()
@@ -97,7 +100,13 @@ pub fn swarm(args: &SwarmArgs) -> Result<u8> {
                 println!("seed {} failed ({}), plan in {}:\n{}\n", done.key, done.code, kept.display(), text.trim());
             });
         }
-        line.set_message(totals.line(began.elapsed().as_secs_f64(), args.what.scenario.as_str()));
+        let so_far = totals.line(began.elapsed().as_secs_f64(), args.what.scenario.as_str());
+        // Where nothing can be drawn over, now and then a line is enough.
+        if line.is_hidden() && told_at.elapsed() >= TELL_EVERY {
+            eprintln!("{so_far}");
+            told_at = Instant::now();
+        }
+        line.set_message(so_far);
         line.tick();
     }
     line.finish_and_clear();
@@ -186,14 +195,16 @@ impl Totals {
 
     fn line(&self, seconds: f64, scenario: &str) -> String {
         format!(
-            "{scenario}: {} seeds in {seconds:.0} s ({:.1} a minute), {:.2} virtual hours, {} bets, {} faults, {:.0} % \
-             with a bet funded across cells, {} failures",
+            "{scenario}: {} seeds in {seconds:.0} s ({:.1} a second), {:.2} virtual hours, {} bets, {} faults, {:.0} % \
+             with a bet funded across cells, {} of {} marks, {} failures",
             self.seeds,
-            self.seeds as f64 / seconds * 60.0,
+            self.seeds as f64 / seconds,
             self.virtual_s / 3_600.0,
             self.bets,
             self.faults,
             self.funded as f64 * 100.0 / self.seeds.max(1) as f64,
+            MARKS.len() - self.unreached().len(),
+            MARKS.len(),
             self.failed,
         )
     }
