@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
-use super::{CRASH, LIVENESS, OK, SAFETY, pool::Pool, replay::read};
+use super::{CRASH, LIVENESS, OK, SAFETY, museum::exhibit, pool::Pool, replay::read};
 use crate::{
     cluster::run,
     corpus::{DIR, Reach, dispensable, plans},
@@ -134,7 +134,14 @@ fn run_all(jobs: Option<usize>) -> Result<u8> {
                 println!("{name:<48} FAILED ({code})\n{}", format!("{}{}", done.out, done.err).trim());
                 continue;
             }
-            (Some(mistake), SAFETY | LIVENESS | CRASH) => println!("{name:<48} failed with {mistake}, as it should"),
+            (Some(mistake), code @ (SAFETY | LIVENESS | CRASH)) => match by_whom(&done.out, mistake)? {
+                Ok(oracle) => println!("{name:<48} failed with {mistake}, as it should: {oracle} saw it"),
+                Err(why) => {
+                    worst = worst.max(code);
+                    println!("{name:<48} FAILED ({code}): {why}\n{}", format!("{}{}", done.out, done.err).trim());
+                    continue;
+                }
+            },
             (Some(mistake), code) => {
                 worst = worst.max(if code == OK { SAFETY } else { code });
                 println!("{name:<48} FAILED ({code}): it does not show {mistake} any more\n{}", done.err.trim());
@@ -150,6 +157,21 @@ fn run_all(jobs: Option<usize>) -> Result<u8> {
         tries.len() - guards
     );
     Ok(worst)
+}
+
+/// The oracle that saw the mistake in a run that has printed this; or why that does not count: only those
+/// do that the museum names for it.
+fn by_whom(printed: &str, mistake: &str) -> Result<Result<String, String>> {
+    let exhibit = exhibit(mistake)?;
+    let named = || [exhibit.oracle].iter().chain(exhibit.also).copied().collect::<Vec<_>>().join(" or ");
+    // As `report` has it.
+    let violation = printed.lines().find_map(|line| line.strip_prefix("at ")?.split_once(" s  "));
+    let oracle = violation.and_then(|(_, violation)| violation.split_once(':')).map(|(oracle, _)| oracle);
+    Ok(match oracle {
+        Some(oracle) if exhibit.names(oracle) => Ok(oracle.to_owned()),
+        Some(oracle) => Err(format!("{mistake} is seen by {oracle}, and it should be by {}", named())),
+        None => Err(format!("nobody says what {mistake} did, and it should be seen by {}", named())),
+    })
 }
 
 fn prune(yes: bool) -> Result<u8> {
@@ -180,4 +202,20 @@ fn prune(yes: bool) -> Result<u8> {
         println!("--yes removes the others; each of them once found something all the same");
     }
     Ok(OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_is_seen_by_those_who_are_named_for_it_and_by_nobody_else() {
+        let seen =
+            |line: &str| by_whom(&format!("20.0 virtual s\n\n{line}\nagain: x\n"), "lead.node_goes_on_without_a_cell");
+        assert_eq!(seen("at 3.000000 s  Crash: at 5 s  x").unwrap(), Ok("Crash".into()));
+        assert_eq!(seen("at 3.000000 s  L1: not at rest").unwrap(), Ok("L1".into()));
+        let why = seen("at 3.000000 s  I1: a penny").unwrap().unwrap_err();
+        assert!(why.ends_with("is seen by I1, and it should be by Crash or L1"), "{why}");
+        assert!(seen("killed").unwrap().is_err() && by_whom("", "no.such").is_err());
+    }
 }
