@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, path::PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use super::run::What;
@@ -27,6 +27,9 @@ impl WhichPlan {
     /// When the file cannot be read, or the arguments cannot be meant.
     pub fn plan(&self) -> Result<(Plan, String)> {
         if let Some(path) = &self.plan {
+            if let Some(more) = self.what.more() {
+                bail!("{} is a whole plan: {more} only goes with --seed, and --bug with both", path.display());
+            }
             let (mut plan, mut again) = (read(path)?, format!("sim replay {}", path.display()));
             if let Some(bug) = self.what.bug()? {
                 plan = plan.with_mistake(bug);

@@ -145,6 +145,14 @@ impl What {
         Ok(plan)
     }
 
+    /// The arguments that say anything but the mistake, if there are any.
+    pub fn more(&self) -> Option<String> {
+        let plain = format!("--scenario {}", SCENARIOS[0].name);
+        let text = Self { bug: None, ..self.clone() }.arguments();
+        let more = text.strip_prefix(&plain).unwrap_or(&text).trim();
+        (!more.is_empty()).then(|| more.to_owned())
+    }
+
     /// The arguments that make the same plan, to be printed.
     pub fn arguments(&self) -> String {
         let mut text = format!("--scenario {}", self.scenario);
@@ -293,6 +301,20 @@ pub fn reported(outcome: &Outcome, again: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Only {
+        #[command(flatten)]
+        what: What,
+    }
+
+    #[test]
+    fn what_a_plan_from_a_file_has_itself_is_named() {
+        let more = |args: &[&str]| <Only as clap::Parser>::parse_from([&["sim"], args].concat()).what.more();
+        assert_eq!(more(&["--bug", "a.b"]), None);
+        assert_eq!(more(&["--nodes", "5", "--bug", "a.b"]), Some("--nodes 5".into()));
+        assert_eq!(more(&["--scenario", "quiet-day"]), Some("--scenario quiet-day".into()));
+    }
 
     #[test]
     fn faults_are_names_and_blanks_between_them_do_not_matter() {
