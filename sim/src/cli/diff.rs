@@ -31,18 +31,26 @@ pub struct DiffArgs {
 pub fn diff(args: &DiffArgs) -> Result<u8> {
     let read = |path: &PathBuf| fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()));
     let (a, b) = (read(&args.a)?, read(&args.b)?);
-    let said = match (is_plan(&a), is_plan(&b)) {
-        (true, true) => {
+    let said = match (kind(&a), kind(&b)) {
+        (Some(Kind::Plan), Some(Kind::Plan)) => {
             println!("two plans");
             plans(&Plan::parse(&a)?, &Plan::parse(&b)?)?
         }
-        (false, false) => {
+        (Some(Kind::Trace), Some(Kind::Trace)) => {
             println!("two traces");
             lines(&a, &b)
         }
+        (None, None) => {
+            bail!("neither {} nor {} is a plan or a trace: choose two of a kind", args.a.display(), args.b.display())
+        }
+        (Some(_), Some(_)) => bail!(
+            "one of {} and {} is a plan and the other a trace: choose two of a kind",
+            args.a.display(),
+            args.b.display()
+        ),
         (first, _) => {
-            let plan = if first { &args.a } else { &args.b };
-            bail!("{} is a plan and the other file is not: choose two of a kind", plan.display())
+            let other = if first.is_none() { &args.a } else { &args.b };
+            bail!("{} is no plan and no trace: choose two of a kind", other.display())
         }
     };
     match said {
@@ -57,9 +65,21 @@ pub fn diff(args: &DiffArgs) -> Result<u8> {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Plan,
+    Trace,
+}
+
 /// A plan begins with its setup, which is an object; a line of a trace begins with a time.
-fn is_plan(text: &str) -> bool {
-    text.trim_start().starts_with('{')
+fn kind(text: &str) -> Option<Kind> {
+    let first = text.split_whitespace().next()?;
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_time = first.split_once('.').is_some_and(|(s, us)| is_number(s) && is_number(us) && us.len() == 6);
+    match first.starts_with('{') {
+        true => Some(Kind::Plan),
+        false => is_time.then_some(Kind::Trace),
+    }
 }
 
 /// The first difference of two traces, with what was before it; None if there is none.
@@ -180,7 +200,10 @@ mod tests {
 
     #[test]
     fn a_plan_is_told_from_a_trace_by_its_first_line() {
-        assert!(is_plan(&plan(1).to_string()));
-        assert!(!is_plan("     0.000000 n1   start 1\n"));
+        assert_eq!(kind(&plan(1).to_string()), Some(Kind::Plan));
+        assert_eq!(kind("     0.000000 n1   start 1\n"), Some(Kind::Trace));
+        for neither in ["", "\n", "garbage", "1 2", "3.5 is a number", "\u{0}\u{1}"] {
+            assert_eq!(kind(neither), None, "{neither:?}");
+        }
     }
 }
