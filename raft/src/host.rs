@@ -231,7 +231,13 @@ impl<M: Machine> Host<M> {
     pub fn leader_of(&self, cell: CellId) -> Option<NodeId> {
         match self.groups.get(&cell) {
             Some(group) => group.leader(),
-            None => self.hints().get(&cell).copied().or_else(|| self.placement.get(&cell)?.first().copied()),
+            None => {
+                let hinted = self.hints().get(&cell).copied();
+                let replicas = self.placement.get(&cell).into_iter().flatten().copied();
+                // Whoever cannot be reached cannot say either who leads by now.
+                let mut known = hinted.into_iter().chain(replicas);
+                known.clone().find(|node| self.world.net.connected(*node)).or_else(|| known.next())
+            }
         }
     }
 

@@ -93,7 +93,7 @@ impl Exchange {
             .iter()
             .map(|(cell, here)| CellReport {
                 cell: *cell,
-                leader: here.leader.filter(|_| here.led).map(|NodeId(n)| n),
+                leader: here.leader.filter(|_| self.is_led(*cell)).map(|NodeId(n)| n),
                 term: here.term,
                 replica: ReplicaView {
                     node: self.world.node.0,

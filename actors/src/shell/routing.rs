@@ -94,7 +94,10 @@ impl Exchange {
                 None => Failure::NotLeader(None),
             };
             match failure {
-                Failure::NotLeader(Some(next)) if leader != Some(NodeId(next)) => hint = Some(NodeId(next)),
+                Failure::NotLeader(Some(next)) if leader != Some(NodeId(next)) => {
+                    self.told(cell, NodeId(next));
+                    hint = Some(NodeId(next));
+                }
                 Failure::NotLeader(_) | Failure::Api(ApiError::Unavailable) => {}
                 Failure::Api(ApiError::Unknown) if repeatable => {
                     reached!("gateway.asks_again");
@@ -107,6 +110,14 @@ impl Exchange {
             if hint.is_none() {
                 tokio::time::sleep(RETRY).await;
             }
+        }
+    }
+
+    /// Somebody says who leads the cell: where there is no replica here, nobody else does.
+    pub(super) fn told(&self, cell: CellId, leader: NodeId) {
+        let new = self.host.cell(cell).is_none() && self.host.leader_of(cell) != Some(leader);
+        if new && !mistake!("audit.asks_who_led_before") {
+            self.host.hint_leader(cell, leader);
         }
     }
 
@@ -167,7 +178,10 @@ impl Exchange {
                 None => Failure::NotLeader(None),
             };
             match failure {
-                Failure::NotLeader(Some(next)) if leader != Some(NodeId(next)) => hint = Some(NodeId(next)),
+                Failure::NotLeader(Some(next)) if leader != Some(NodeId(next)) => {
+                    self.told(cell, NodeId(next));
+                    hint = Some(NodeId(next));
+                }
                 // Taking the money twice is harmless: what finds its reference decided returns.
                 Failure::NotLeader(_) | Failure::Api(ApiError::Unavailable | ApiError::Unknown) => {}
                 failure @ Failure::Api(_) => return Err(failure),

@@ -38,10 +38,8 @@ pub struct CellStatus {
     #[serde(serialize_with = "name")]
     pub id: RaftId,
     pub role: Role,
-    /// The last that is known.
+    /// The last that is known; whether it still leads, [`Group::is_led`](super::Group::is_led) says.
     pub leader: Option<NodeId>,
-    /// The leader is there, as far as can be seen from here.
-    pub led: bool,
     pub term: u64,
     /// Index of the last entry in the log, of the last committed and of the last applied.
     pub last_log: u64,
@@ -81,7 +79,6 @@ impl CellStatus {
             id,
             role: Role::Stopped,
             leader: None,
-            led: false,
             term: 0,
             last_log: 0,
             committed: 0,

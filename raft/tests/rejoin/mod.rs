@@ -273,7 +273,7 @@ async fn two_wiped_nodes_of_three_found_nothing_and_the_third_keeps_its_data() {
     tokio::time::sleep(std::time::Duration::from_secs(60)).await;
     assert!((1..=3).all(|node| says(&cluster, node)), "and goes on saying so");
     assert!(
-        [N1, N2, N3].iter().all(|node| !status(&cluster, *node, BUSY).led),
+        [N1, N2, N3].iter().all(|node| !cluster.group(*node, BUSY).is_led()),
         "a leader that is only remembered leads nothing"
     );
     for node in [N1, N2] {

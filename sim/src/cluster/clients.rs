@@ -119,6 +119,8 @@ pub struct Clients {
     calls: BTreeMap<u64, Call>,
     /// Those that are under way, by number.
     attempts: BTreeMap<u64, Attempt>,
+    /// Calls of which an attempt had no answer in time.
+    given_up: BTreeSet<u64>,
     todo: BTreeMap<(u64, u64), Todo>,
     count: u64,
     open: usize,
@@ -138,6 +140,7 @@ impl Clients {
             nodes: plan.setup.nodes,
             calls: BTreeMap::new(),
             attempts: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             todo: BTreeMap::new(),
             count: 0,
             open: 0,
@@ -201,6 +204,11 @@ impl Clients {
     /// Some of those, to name them.
     pub fn unanswered(&self) -> impl Iterator<Item = &PlannedCall> {
         self.calls.values().filter(|call| call.begun && !call.done).map(|call| &call.planned)
+    }
+
+    /// Whether an attempt at this call had no answer in time.
+    pub fn gave_up(&self, call: u64) -> bool {
+        self.given_up.contains(&call)
     }
 
     /// Nothing that has not begun will.
@@ -320,6 +328,7 @@ impl Clients {
         let Some(Attempt { call: id, .. }) = self.attempts.remove(&attempt) else { return };
         let call = &self.calls[&id];
         if !call.done && call.attempt == attempt {
+            self.given_up.insert(id);
             self.again(now, id, 10);
         }
     }

@@ -26,7 +26,7 @@ use stakehold_raft::{
     seam::{Class, Clock, Inbound, World},
 };
 use tokio::{
-    runtime::{Builder, RngSeed, Runtime},
+    runtime::{Builder, EnterGuard, RngSeed, Runtime},
     time::Instant,
 };
 
@@ -116,6 +116,11 @@ impl SimNode {
     /// What it runs, while it lives and has started.
     pub fn kernel(&self) -> Option<&Kernel> {
         self.life.as_ref()?.kernel()
+    }
+
+    /// As long as this is kept, its time is the time.
+    pub fn enter(&self) -> Option<EnterGuard<'_>> {
+        self.life.as_ref()?.runtime.as_ref().map(Runtime::enter)
     }
 
     /// The cells it says it leads.

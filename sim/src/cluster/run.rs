@@ -95,7 +95,8 @@ pub struct Run {
     config: HostConfig,
     now: u64,
     faults: u64,
-    audited: bool,
+    /// Nodes through which everything was audited at the end.
+    audited: BTreeSet<NodeId>,
     resting: bool,
     undecided: usize,
     ruin: Ruin,
@@ -154,7 +155,7 @@ impl Run {
             leading: BTreeMap::new(),
             now: 0,
             faults: 0,
-            audited: false,
+            audited: BTreeSet::new(),
             undecided: 0,
             ruin: Ruin::default(),
             resting: false,

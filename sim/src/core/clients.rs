@@ -10,7 +10,7 @@ use stakehold_actors::{
         },
     },
 };
-use stakehold_raft::{CellId, replica::Item};
+use stakehold_raft::CellId;
 
 use super::{Intent, REMEMBERED, Run};
 use crate::extremes;
@@ -242,7 +242,11 @@ impl Run {
         let Some((cell, command)) = self.said.get(which).cloned() else { return };
         if let Some(command) = extremes::twisted_command(&command, &mut self.odd) {
             self.count("extreme");
-            self.commit(cell, vec![], vec![Item::Command(command)]);
+            // It may be twisted again, and what it makes is used like anything else.
+            if let Verdict::MarketCreated(market) = self.propose(cell, command) {
+                self.markets.push(market);
+                self.propose(cell, Command::Open { market });
+            }
         }
     }
 

@@ -368,6 +368,8 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "The bet delay is taken off an order's time." },
     Exhibit { name: "order.silence_is_expired", layer: "actors", level: Cluster, oracle: "Linearizability", also: &["I4", "I8"], needs: &[Partitions, Retries, LateOrders, Pending],
         what: "No verdict in time is taken for the verdict that the order came too late." },
+    Exhibit { name: "audit.asks_who_led_before", layer: "actors", level: Plan, oracle: "L1", also: &[], needs: &[Partitions],
+        what: "A node without a replica of a cell goes on asking whom it once knew to lead it." },
     Exhibit { name: "audit.commission_left_out", layer: "actors", level: Cluster, oracle: "I8", also: &[], needs: &[Audits, Settlements],
         what: "An audit's answer leaves out the commission." },
     Exhibit { name: "orders.of_a_market_left_out", layer: "actors", level: Cluster, oracle: "I8", also: &[], needs: &[],

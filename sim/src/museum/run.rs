@@ -13,8 +13,9 @@ use crate::{
 };
 
 /// The plans of the corpus that show what other runs show too seldom.
-const PLANS: [&str; 5] = [
+const PLANS: [&str; 6] = [
     include_str!("../../corpus/acknowledgement-that-is-due-is-sent.plan"),
+    include_str!("../../corpus/audit-follows-who-leads-now.plan"),
     include_str!("../../corpus/cell-that-ends-takes-its-node-along.plan"),
     include_str!("../../corpus/log-written-to-the-wrong-place-is-missed.plan"),
     include_str!("../../corpus/repeat-in-play-hears-its-verdict.plan"),

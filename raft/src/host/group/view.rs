@@ -103,7 +103,6 @@ impl<M: Machine> Group<M> {
             waiting: q.waiting.len(),
             in_flight: q.under_way.len(),
             halted: q.halted.clone(),
-            led: self.is_led(),
             ..CellStatus::stopped(self.raft_id)
         };
         match facts {

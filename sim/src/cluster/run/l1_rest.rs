@@ -11,12 +11,14 @@ use stakehold_raft::{
 use super::{Run, TOKEN_HASH, ruin};
 use crate::{cluster::node::SimNode, oracles::Violation, plan::PlannedCall};
 
-/// The call that audits everything at the end.
-const AUDIT: u64 = u64::MAX;
+/// The calls that audit everything at the end, through each node: this less the node's number.
+const AUDITS: u64 = u64::MAX;
 
 /// A node that cannot serve, still has something to do for a client, or keeps awake what has nothing to do.
 fn busy(id: NodeId, node: &SimNode) -> Option<String> {
     let exchange = &node.kernel()?.exchange;
+    // By the node's own clock.
+    let _inside = node.enter();
     if let Err(why) = exchange.ready() {
         return Some(format!("{id} cannot serve: {why}"));
     }
@@ -52,8 +54,12 @@ impl Run {
         let over = self.now >= (self.setup.until_ms + self.setup.rest_ms) * 1_000;
         match self.unrest() {
             // Whoever has only just begun to follow is told something in the next window.
-            None if self.audited && !self.feeds.all_told() && !over => false,
-            None if self.audited => {
+            None if self.audited.len() == self.nodes.len() && !self.feeds.all_told() && !over => false,
+            None if self.audited.len() == self.nodes.len() => {
+                if let Some(id) = self.audited.iter().find(|id| self.clients.gave_up(AUDITS - u64::from(id.0))) {
+                    let message = format!("all is at rest, and an audit through {id} had no answer in 10 s");
+                    self.watch.violated(Violation::new("L1", message));
+                }
                 self.compare_replicas(None);
                 self.compare_records();
                 if let Err(violation) = self.watch.books(|books| self.feeds.at_rest(books)) {
@@ -183,12 +189,18 @@ impl Run {
         }
     }
 
-    /// The books, summed by the cluster itself.
+    /// The books, summed by the cluster itself, through the next node: each can find every cell.
     fn audit(&mut self) {
-        self.audited = true;
-        self.clients.plan(
-            self.now,
-            PlannedCall { id: AUDIT, client: 0, node: 1, operator: true, patience_ms: 10_000, request: Request::Audit },
-        );
+        let Some(id) = self.nodes.keys().copied().find(|id| !self.audited.contains(id)) else { return };
+        self.audited.insert(id);
+        let call = PlannedCall {
+            id: AUDITS - u64::from(id.0),
+            client: 0,
+            node: id.0,
+            operator: true,
+            patience_ms: 10_000,
+            request: Request::Audit,
+        };
+        self.clients.plan(self.now, call);
     }
 }

@@ -138,3 +138,16 @@ fn a_definition_must_be_possible() {
     }
     assert!(Market::new(MarketId(1), definition(1000)).is_ok());
 }
+
+#[test]
+fn whoever_comes_into_a_market_brings_a_penny_of_his_wallet_even_without_a_risk() {
+    // Both win whatever happens: who backs one cannot lose.
+    let mut desk = Desk::new(MarketDefinition { winners: 2, ..definition(2) });
+    let back = |account| request(account, A, Side::Back, 300, 100);
+    assert_eq!(desk.market.exposure_with(&back(U)), Ok(Minor(0)));
+    assert_eq!(desk.submit_with(&back(U), Minor(0), Minor::ZERO), Err(PlaceError::Short(Minor(1))));
+    desk.submit_with(&back(U), Minor(1), Minor::ZERO).unwrap();
+    assert_eq!(desk.market.margin(U), Minor(0), "it goes back at once");
+    // Who is in needs no more.
+    desk.submit_with(&back(U), Minor(0), Minor::ZERO).unwrap();
+}

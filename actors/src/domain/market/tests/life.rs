@@ -120,3 +120,12 @@ fn a_market_survives_its_snapshot() {
     let bytes = postcard::to_stdvec(&desk.market).unwrap();
     assert_eq!(postcard::from_bytes::<Market>(&bytes).unwrap(), desk.market);
 }
+
+#[test]
+fn a_bet_delay_is_not_an_hour() {
+    assert!(Market::new(MarketId(1), MarketDefinition { bet_delay_s: 31, ..definition(2) }).is_err());
+    let mut desk = Desk::new(definition(2));
+    assert_eq!(desk.market.turn_in_play(31, &mut desk.out), Err(Refusal::InvalidDefinition));
+    assert!(!desk.market.in_play());
+    desk.market.turn_in_play(30, &mut desk.out).unwrap();
+}

@@ -78,6 +78,7 @@ fn a_reduction_keeps_the_place_and_leaves_what_could_be_placed() {
     for (reduction, verdict) in [
         (0, Err(Refusal::InvalidReduction)),
         (-5, Err(Refusal::InvalidReduction)),
+        (i64::MIN, Err(Refusal::InvalidReduction)),
         (401, Err(Refusal::InvalidReduction)),
         (400, Ok(400)),
         (50, Err(Refusal::InvalidReduction)),

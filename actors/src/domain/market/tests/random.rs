@@ -70,7 +70,8 @@ impl Pair {
             self.desk.market.exposure_with(&order).is_ok(),
             expected.is_ok() || expected == Err(Refusal::MarketCap)
         );
-        let needed = expected.map_or(0, |after| (after - self.margin(order.account)).max(0));
+        let least = i64::from(!self.naive.margins.contains_key(&order.account));
+        let needed = expected.map_or(0, |after| (after.max(least) - self.margin(order.account)).max(0));
         // One too few, just enough, or some to spare.
         let short = how % 5 == 0 && needed > 0;
         let funded = if short { needed - 1 } else { needed + i64::from(how % 3) * 10 };
