@@ -112,8 +112,8 @@ pub(crate) struct Engine<M: Machine> {
     raft: Raft<Types, state::Applier<M>>,
     receiving: Arc<transfer::Receiving>,
     election: Duration,
-    /// When the leader that this replica follows was last heard.
-    heard: Mutex<Option<Instant>>,
+    /// Who sent the last append, and when.
+    last_append: Mutex<Option<(RaftId, Instant)>>,
 }
 
 impl<M: Machine> fmt::Debug for Engine<M> {
@@ -137,7 +137,7 @@ impl<M: Machine> Engine<M> {
         let applier = state::Applier::new((cell, id), shared, watcher, snapshots);
         let raft = with_entropy(entropy, Raft::new(id, Arc::new(config), links, log, applier));
         let raft = raft.await.map_err(|e| e.to_string())?;
-        Ok(Self { id, raft, receiving: Arc::default(), election: timing.election.1, heard: Mutex::default() })
+        Ok(Self { id, raft, receiving: Arc::default(), election: timing.election.1, last_append: Mutex::default() })
     }
 
     /// Proposes an encoded batch. `rejected` is called if, and only if, it does not become an
@@ -224,14 +224,12 @@ impl<M: Machine> Engine<M> {
     /// that was heard lately. A leader that is only remembered may be dead, and then nobody decides.
     pub fn is_led(&self) -> bool {
         let lately = self.election * 2;
-        match self.facts().role {
-            Role::Leader => self.members().is_quorum(&self.heard(lately)),
-            Role::Follower | Role::Learner => {
-                let heard = *self.heard.lock().expect("no code that holds this lock panics");
-                heard.is_some_and(|at| at.elapsed() <= lately)
-            }
-            Role::Candidate | Role::Stopped => false,
+        let leader = self.raft.metrics().borrow_watched().current_leader;
+        if leader == Some(self.id) {
+            return self.members().is_quorum(&self.heard(lately));
         }
+        let last = *self.last_append.lock().expect("no code that holds this lock panics");
+        last.is_some_and(|(by, at)| leader == Some(by) && at.elapsed() <= lately)
     }
 
     /// Follows who leads, until the group stops; `changed` is called for each change and at first.
@@ -269,11 +267,11 @@ impl<M: Machine> Engine<M> {
         let mesh = mesh.clone();
         let raft = self.raft.clone();
         let answer: Option<Answer> = match kind {
-            Kind::Append if self.raft.metrics().borrow_watched().current_leader == speaker => {
-                *self.heard.lock().expect("no code that holds this lock panics") = Some(Instant::now());
+            Kind::Append => {
+                *self.last_append.lock().expect("no code that holds this lock panics") =
+                    speaker.zip(Some(Instant::now()));
                 codec::take_append(&mut body).map(|request| append(raft, request, mesh.clone(), reply))
             }
-            Kind::Append => codec::take_append(&mut body).map(|request| append(raft, request, mesh.clone(), reply)),
             Kind::Vote | Kind::PreVote => codec::take_vote_request(&mut body).map(|mut request| {
                 if mistake!("raft.vote_without_log") {
                     request.last_log_id = Some(codec::log_id(u64::MAX, u64::MAX));

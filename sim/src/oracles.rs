@@ -27,11 +27,18 @@ use self::{
 };
 use crate::books::{Books, Entry};
 
+/// Everybody who sees violations: the invariants, rest, and those that are named for what they watch.
+#[rustfmt::skip]
+pub const ORACLES: [&str; 16] = [
+    "I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "L1",
+    "Raft", "Reference", "Gateway", "Linearizability", "Feed", "Crash",
+];
+
 /// Something that must never be, and was.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{oracle}: {message}")]
 pub struct Violation {
-    /// The oracle that saw it: `I1` to `I9`, `L1`, `Raft`, `Reference`, `Gateway`, `Crash`.
+    /// The oracle that saw it: one of [`ORACLES`].
     pub oracle: &'static str,
     pub message: String,
 }

@@ -7,7 +7,7 @@ use stakehold_sim::{
 };
 
 /// Within so many episodes, of so many steps.
-const EPISODES: u64 = 30;
+const EPISODES: u64 = 10;
 const STEPS: u64 = 5_000;
 
 #[test]

@@ -38,12 +38,12 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     changes::{Changes, MarketAccount, PlaceError, Posting},
-    limits::{BET_DELAY_MAX_S, RUNNERS_MAX, VOLUME_MAX},
+    limits::{RUNNERS_MAX, VOLUME_MAX},
     place::ReplaceRequest,
 };
 use self::{
     chunks::Chunks,
-    limits::{BASIS_POINTS, RUNNER_ID_MAX},
+    limits::{BASIS_POINTS, BET_DELAY_MAX_S, RUNNER_ID_MAX},
     orders::{Account, Order, Runner},
     settle::Settlement,
 };

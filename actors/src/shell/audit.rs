@@ -46,7 +46,7 @@ impl Exchange {
             match answer {
                 Ok(Some(part)) => return Ok(part),
                 Ok(None) => begin = false,
-                Err(Failure::NotLeader(Some(next))) => self.told(cell, NodeId(next)),
+                Err(Failure::NotLeader(Some(next))) => self.remember_leader(cell, NodeId(next)),
                 Err(_) => {}
             }
             if self.world.clock.now_ms() >= good_until {

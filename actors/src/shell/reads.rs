@@ -215,7 +215,8 @@ impl Exchange {
     /// A sentence naming what is missing, and what to do if that is known.
     pub fn ready(&self) -> Result<(), String> {
         let waiting: Vec<CellId> = self.cells.all().chain([CellId::META]).filter(|cell| !self.is_led(*cell)).collect();
-        if let Some(told) = waiting.iter().find_map(|cell| self.host.notice(*cell)) {
+        let mut notices = self.host.notices();
+        if let Some(told) = waiting.iter().find_map(|cell| notices.remove(cell)) {
             return Err(told);
         }
         if !self.knows_tokens() {

@@ -95,7 +95,7 @@ impl Exchange {
             };
             match failure {
                 Failure::NotLeader(Some(next)) if leader != Some(NodeId(next)) => {
-                    self.told(cell, NodeId(next));
+                    self.remember_leader(cell, NodeId(next));
                     hint = Some(NodeId(next));
                 }
                 Failure::NotLeader(_) | Failure::Api(ApiError::Unavailable) => {}
@@ -114,7 +114,7 @@ impl Exchange {
     }
 
     /// Somebody says who leads the cell: where there is no replica here, nobody else does.
-    pub(super) fn told(&self, cell: CellId, leader: NodeId) {
+    pub(super) fn remember_leader(&self, cell: CellId, leader: NodeId) {
         let new = self.host.cell(cell).is_none() && self.host.leader_of(cell) != Some(leader);
         if new && !mistake!("audit.asks_who_led_before") {
             self.host.hint_leader(cell, leader);
@@ -179,7 +179,7 @@ impl Exchange {
             };
             match failure {
                 Failure::NotLeader(Some(next)) if leader != Some(NodeId(next)) => {
-                    self.told(cell, NodeId(next));
+                    self.remember_leader(cell, NodeId(next));
                     hint = Some(NodeId(next));
                 }
                 // Taking the money twice is harmless: what finds its reference decided returns.

@@ -45,6 +45,9 @@ struct Bounds {
     ahead: i64,
     /// The peer's clock is ahead by at least so much.
     behind: i64,
+    /// How far this node's clock was then from the one that only goes on: what it has been set by since makes
+    /// it so much further ahead, whether or not the peer can still be asked.
+    offset: i64,
     at: Instant,
 }
 
@@ -68,23 +71,30 @@ impl Clocks {
     }
 
     /// A peer that was asked at `sent` read `theirs` on its clock; the answer was here at `received`.
-    fn learn(&self, peer: NodeId, sent: u64, theirs: u64, received: u64) {
+    fn learn(&self, peer: NodeId, sent: u64, theirs: u64, received: u64, offset: i64) {
         let minus = |a: u64, b: u64| a as i64 - b as i64;
-        let bounds = Bounds { ahead: minus(sent, theirs), behind: minus(theirs, received), at: Instant::now() };
+        let (ahead, behind) = (minus(sent, theirs), minus(theirs, received));
+        let bounds = Bounds { ahead, behind, offset, at: Instant::now() };
         self.peers.lock().expect("no code that holds this lock panics").insert(peer, bounds);
     }
 
     /// Judges by what is known now. Of an even number of peers the lower median counts: one whose
     /// clock lags makes nobody else fast.
-    fn judge(&self) {
+    fn judge(&self, offset: i64) {
         let peers = self.peers.lock().expect("no code that holds this lock panics");
-        let mut ahead: Vec<i64> = peers.values().filter(|b| b.at.elapsed() < STALE).map(|b| b.ahead).collect();
+        let known = peers.values().filter(|b| b.at.elapsed() < STALE);
+        let mut ahead: Vec<i64> = known.map(|b| b.ahead + offset - b.offset).collect();
         ahead.sort_unstable();
         let median = ahead.len().checked_sub(1).map_or(0, |last| ahead[last / 2]);
         let too_far = median > TOLERATED && !mistake!("clock.fast_leader_leads");
         reached!("clock.ahead_so_leads_nothing", too_far);
         self.ahead.store(if too_far { median as u64 } else { 0 }, Ordering::Relaxed);
     }
+}
+
+/// Milliseconds from the clock that only goes on to the one that is set.
+fn offset(clock: &dyn Clock) -> i64 {
+    clock.now_ms() as i64 - (clock.monotonic_ns() / 1_000_000) as i64
 }
 
 /// Answers a peer that asks the time.
@@ -101,7 +111,7 @@ pub(super) async fn watch<M: Machine>(host: Weak<Host<M>>) {
             host.config.members.iter().filter(|peer| peer.node != host.world.node).map(|peer| ask(&host, peer.node)),
         )
         .await;
-        host.turn.clocks.judge();
+        host.turn.clocks.judge(offset(&*host.world.clock));
         let ahead = host.turn.clocks.ahead();
         match ahead {
             Some(ms) if !was_ahead => tracing::error!(
@@ -132,7 +142,7 @@ async fn ask<M: Machine>(host: &Arc<Host<M>>, peer: NodeId) {
     if let Ok(Ok(mut body)) = answer
         && let Ok(theirs) = body.try_get_u64_le()
     {
-        host.turn.clocks.learn(peer, sent, theirs, clock.now_ms());
+        host.turn.clocks.learn(peer, sent, theirs, clock.now_ms(), offset(&**clock));
     }
 }
 
@@ -144,29 +154,39 @@ mod tests {
     async fn only_what_is_certain_counts() {
         let clocks = Clocks::default();
         // 600 ms apart as it seems, and all of it may be the network's.
-        clocks.learn(NodeId(2), 10_000, 9_500, 10_700);
-        clocks.learn(NodeId(3), 10_000, 10_000, 10_001);
-        clocks.judge();
+        clocks.learn(NodeId(2), 10_000, 9_500, 10_700, 0);
+        clocks.learn(NodeId(3), 10_000, 10_000, 10_001, 0);
+        clocks.judge(0);
         assert_eq!(clocks.ahead(), None);
         // Ahead of one of two: that one may be slow.
-        clocks.learn(NodeId(2), 10_000, 2_000, 10_001);
-        clocks.judge();
+        clocks.learn(NodeId(2), 10_000, 2_000, 10_001, 0);
+        clocks.judge(0);
         assert_eq!(clocks.ahead(), None);
         // Ahead of both: by at least the smaller of the two.
-        clocks.learn(NodeId(3), 10_000, 9_400, 10_001);
-        clocks.judge();
+        clocks.learn(NodeId(3), 10_000, 9_400, 10_001, 0);
+        clocks.judge(0);
         assert_eq!(clocks.ahead(), Some(600));
         tokio::time::advance(STALE * 2).await;
-        clocks.judge();
+        clocks.judge(0);
         assert_eq!(clocks.ahead(), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_fast_peer_is_known_as_one() {
         let clocks = Clocks::default();
-        clocks.learn(NodeId(2), 10_000, 10_600, 10_050);
-        clocks.learn(NodeId(3), 10_000, 10_600, 10_150);
+        clocks.learn(NodeId(2), 10_000, 10_600, 10_050, 0);
+        clocks.learn(NodeId(3), 10_000, 10_600, 10_150, 0);
         assert!(clocks.is_fast(NodeId(2)));
         assert!(!clocks.is_fast(NodeId(3)), "450 ms at least, and perhaps no more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_lost_peer_said_before_the_clock_was_set_is_no_excuse() {
+        let clocks = Clocks::default();
+        clocks.learn(NodeId(2), 10_000, 10_000, 10_001, 7);
+        // The clock is set, and only the other peer is there to compare it with.
+        clocks.learn(NodeId(3), 15_000, 10_000, 15_001, 5_007);
+        clocks.judge(5_007);
+        assert_eq!(clocks.ahead(), Some(5_000));
     }
 }

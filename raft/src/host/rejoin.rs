@@ -164,7 +164,7 @@ fn no_quorum(cell: CellId, lost: &BTreeSet<NodeId>) -> String {
 
 impl<M: Machine> Host<M> {
     /// Sentences about cells whose replicas are being rebuilt, or cannot be.
-    pub(super) fn notices(&self) -> BTreeMap<CellId, String> {
+    pub fn notices(&self) -> BTreeMap<CellId, String> {
         let sentence = |(cell, known): (&CellId, &Rebuilding)| match &known.why {
             Some(why) => (*cell, format!("{} ({why})", known.stage)),
             None => (*cell, known.stage.clone()),
@@ -183,11 +183,6 @@ impl<M: Machine> Host<M> {
             }
         }
         notices
-    }
-
-    /// What an operator should know of this cell, if there is anything.
-    pub fn notice(&self, cell: CellId) -> Option<String> {
-        self.notices().remove(&cell)
     }
 
     /// Another node's replica asks to be taken in.

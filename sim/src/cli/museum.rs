@@ -18,7 +18,7 @@ pub struct MuseumArgs {
     #[arg(long)]
     list: bool,
     /// Within so many seeds each must be found.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 40)]
     seeds: u64,
     /// Processes at once; as many as there are cores if it is left out.
     #[arg(long)]

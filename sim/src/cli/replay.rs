@@ -19,7 +19,7 @@ use super::{
     summary,
     values::TraceFile,
 };
-use crate::{cluster::run::Run, plan::Plan, trace::Trace};
+use crate::{cluster::run::Run, oracles::ORACLES, plan::Plan, trace::Trace};
 
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
@@ -45,26 +45,6 @@ pub struct ReplayArgs {
     #[arg(long, conflicts_with = "trace")]
     step: bool,
 }
-
-/// Who can see a violation of a plan.
-const ORACLES: [&str; 16] = [
-    "I1",
-    "I2",
-    "I3",
-    "I4",
-    "I5",
-    "I6",
-    "I7",
-    "I8",
-    "I9",
-    "L1",
-    "Raft",
-    "Reference",
-    "Gateway",
-    "Linearizability",
-    "Feed",
-    "Crash",
-];
 
 /// Where a run is to stop.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -46,10 +46,9 @@ use crate::{
 /// Applied entries of which what they did is kept, per cell, to compare other replicas with.
 const KEPT: usize = 512;
 
-/// After so long a node has noticed that its clock is ahead, and what it proposed before that is committed:
-/// what a peer said that cannot be reached any more counts for 3 s, and asking the others takes 0.9 s. And
-/// what it may be ahead unnoticed, with all the doubt that slow links leave.
-const CLOCK_NOTICED_US: u64 = 4_300_000;
+/// After so long a node has noticed that its clock is ahead; what it may be ahead unnoticed, with all
+/// the doubt that slow links leave.
+const CLOCK_NOTICED_US: u64 = 3_000_000;
 const CLOCK_AHEAD_MS: u64 = 2_000;
 
 thread_local! {

@@ -378,10 +378,6 @@ impl Maker<'_> {
         let reduction = self.rng.percent(30).then(|| Minor(self.rng.between(1, 500)));
         // Which kind, the call's number says: what is drawn for other calls stays as it is.
         let (mut account, call) = (bet.account, self.calls);
-        let reduction = match call % 29 {
-            0 => Some(Minor([i64::MIN, 0, -1, i64::MAX][(call / 29 % 4) as usize])),
-            _ => reduction,
-        };
         let which = match call % 4 {
             0 => WhichOrder::Id(OrderId(bet.call)),
             _ => WhichOrder::Reference(bet.reference.clone(), 0),

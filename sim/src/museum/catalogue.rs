@@ -162,7 +162,7 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "A new incarnation is not written down." },
     Exhibit { name: "incarnation.same_again", layer: "consensus", level: Cluster, oracle: "Raft", also: &["L1", "I8"], needs: &[Wipe, Restarts],
         what: "A replica that lost its data twice comes back as the same." },
-    Exhibit { name: "mesh.same_numbers_in_every_life", layer: "consensus", level: Cluster, oracle: "Raft", also: &["I3", "I8", "L1", "I7", "Crash"], needs: &[Restarts, Partitions, Restarts, Reductions],
+    Exhibit { name: "mesh.same_numbers_in_every_life", layer: "consensus", level: Plan, oracle: "Raft", also: &["I3", "I8", "L1", "I7", "Crash"], needs: &[Restarts, Partitions, Restarts, Reductions],
         what: "An answer to a question of an earlier life is taken for one to a question of this life." },
 
     // -- snapshots --
@@ -292,7 +292,7 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "A match is made at the price of the order that came, not of the one that rested." },
     Exhibit { name: "match.rounded_up_for_both", layer: "matching", level: Core, oracle: "I2", also: &["I5", "Reference"], needs: &[Settlements],
         what: "What a match can bring is rounded in favour of both sides." },
-    Exhibit { name: "cancel.subtracts_before_it_checks", layer: "market", level: Cluster, oracle: "Crash", also: &[], needs: &[],
+    Exhibit { name: "cancel.subtracts_before_it_checks", layer: "market", level: Plan, oracle: "Crash", also: &[], needs: &[],
         what: "A reduction is taken off before anybody looks whether it is a number that makes sense." },
     Exhibit { name: "order.enters_without_a_wallet", layer: "market", level: Core, oracle: "Reference", also: &["Crash"], needs: &[],
         what: "An order without risk lets in an account that no wallet knows." },

@@ -26,14 +26,14 @@ impl Market {
         let order = self.order_ref(number);
         let remaining = order.remaining();
         let amount = reduction.unwrap_or(remaining).min(remaining);
-        // First of all: what is left after a reduction that makes no sense may not be a number.
-        if !amount.is_positive() && !mistake!("cancel.subtracts_before_it_checks") {
-            return Err(Refusal::InvalidReduction);
+        if mistake!("cancel.subtracts_before_it_checks") {
+            let _ = remaining - amount;
         }
-        let left = remaining - amount;
+        // First of all: what is left after a reduction that makes no sense may not be a number.
         if !amount.is_positive() {
             return Err(Refusal::InvalidReduction);
         }
+        let left = remaining - amount;
         if left.is_positive() && !self.could_be_placed(left, order.tick) {
             return Err(Refusal::InvalidReduction);
         }

@@ -135,6 +135,7 @@ async fn a_replay_that_is_given_up_lets_go_of_the_cluster() {
     assert!(timeout(Duration::from_secs(10), replay).await.is_err(), "the recording is longer");
     assert!(Arc::strong_count(&exchange) > 1, "markets are being replayed");
     exchange.1.store(true, Ordering::Relaxed);
+    // Of virtual time, in which a drain waits for nobody: whatever holds on longer would hold it up.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(Arc::strong_count(&exchange), 1);
 }
