@@ -37,6 +37,8 @@ const BETS_BETWEEN: u64 = 40;
 /// Audits at least, and at most until one has caught money on its way between cells.
 const ROUNDS: usize = 9;
 const ROUNDS_MAX: usize = 100;
+/// So long after the last bet, no money is on its way between cells any more.
+const REST: Duration = Duration::from_secs(30);
 
 fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_stakehold"))
@@ -122,6 +124,21 @@ async fn audit(target: &Target, node: usize) -> AuditView {
     }
 }
 
+/// What the books say once no money is on its way any more. A bet is acknowledged when its market has decided it; what
+/// its counterparts get back of their margins may still be between two cells then, and is posted when it arrives.
+async fn at_rest(target: &Target) -> AuditView {
+    let rest = async {
+        loop {
+            let view = audit(target, 0).await;
+            if view.in_flight == 0 && view.held == 0 {
+                break view;
+            }
+        }
+    };
+    let rest = timeout(REST, rest).await;
+    rest.unwrap_or_else(|_| panic!("money is still on its way {REST:?} after the last bet"))
+}
+
 /// Through `ctl`: whether it calls the books good, and what it prints for machines.
 async fn audit_by_ctl(target: &Target, node: usize) -> (bool, serde_json::Value) {
     let output = ctl(target, node, &["ledger", "audit", "--json"]).await;
@@ -183,7 +200,7 @@ async fn the_books_add_up_at_every_moment_of_a_busy_exchange() {
     assert!(caught > 0, "no audit has caught money on its way between cells");
     let acknowledged = load.stop().await;
     println!("{acknowledged} bets were acknowledged meanwhile");
-    let view = audit(&target, 0).await;
+    let view = at_rest(&target).await;
     assert!(view.conserved && view.sum == 0 && view.external == deposits, "at rest: {view:?}");
     assert!(cells > 1 && posted(&view.ledgers) > posted_before + acknowledged, "every bet has postings: {view:?}");
     for node in 1..3 {
