@@ -268,7 +268,8 @@ pub struct WalletReceipt {
 pub struct StatementLine {
     pub number: u64,
     pub at: u64,
-    /// `deposit`, `withdraw`, `fund`, `release`, `settle`, `collect`, …
+    /// `deposit`, `withdraw`, `fund`, `release`, `return`, `settle` (of nothing, too, for who has lost all he had in
+    /// the market), `correct`, `collect`.
     pub kind: String,
     pub amount: Minor,
     pub available: Minor,

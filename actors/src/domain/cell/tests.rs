@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::domain::{
     command::{Admission, AuditPart, Fund, Funded, Instruction},
-    types::{MarketDefinition, MarketResult, Minor, OrderRequest, Persistence, Reference, RunnerId, Side},
+    types::{MarketDefinition, MarketResult, Minor, OrderRequest, Persistence, Reference, RunnerId, Side, WinFraction},
 };
 
 const NOW: Stamp = 1_000;
@@ -210,6 +210,38 @@ fn other_commands_get_in_between_the_steps_of_a_settlement() {
         settled += effects.iter().filter(|effect| **effect == paid).count();
         assert_eq!(settled == 1, n >= 2, "five accounts are three steps of two");
     }
+}
+
+#[test]
+fn who_loses_everything_reads_of_the_settlement_too() {
+    let mut cell = alone();
+    let m = market(&mut cell, "m", definition(1));
+    let [backer, layer, aside] = [1, 2, 3].map(|n| account(&mut cell, n, 500));
+    let beside = Instruction::Place(OrderRequest {
+        price: 100_000,
+        ..match order(aside, m, Side::Back, 50, "c") {
+            Instruction::Place(order) => order,
+            Instruction::Replace(_) => unreachable!("it places"),
+        }
+    });
+    for instruction in [order(backer, m, Side::Back, 200, "a"), order(layer, m, Side::Lay, 200, "b"), beside] {
+        let command = fund(&cell, instruction, 200);
+        run(&mut cell, command);
+    }
+    let cancel = Command::CancelAll { account: aside, market: m };
+    run(&mut cell, cancel);
+    let fraction = |id| WinFraction { numerator: u32::from(id == 2), denominator: 1 };
+    let result = MarketResult::Fractions((1..=3).map(|id| (RunnerId(id), fraction(id))).collect());
+    let settle = Command::Settle { market: m, result, reference: reference("s") };
+    assert_eq!(run(&mut cell, settle), Verdict::Done);
+    account(&mut cell, 4, 1);
+    let settled = |account| {
+        let lines = cell.statement(account, None, 50).unwrap();
+        lines.into_iter().filter(|line| line.kind == "settle").map(|line| line.amount.0).collect::<Vec<_>>()
+    };
+    let (lost, won, nothing) = (settled(backer), settled(layer), settled(aside));
+    assert_eq!((lost, nothing), (vec![0], vec![]), "nothing came back of what was there; nothing was there");
+    assert!(won.len() == 1 && won[0] > 200, "{won:?}");
 }
 
 #[test]

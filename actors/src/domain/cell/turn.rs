@@ -166,7 +166,8 @@ impl Cell {
         let split = self.wallets.change(account, |wallet| {
             let split = wallet.credit(line.amount);
             wallet.moved(market, -line.left_market);
-            if line.amount.is_positive() {
+            // Who lost all he had in the market reads of it too: a settlement of nothing.
+            if line.amount.is_positive() || line.kind == CreditKind::Settlement {
                 wallet.note(stamp, kind, line.amount, Some(market), None);
             }
             split

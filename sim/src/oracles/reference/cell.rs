@@ -425,13 +425,14 @@ impl Cell {
         if let Ok(wallet) = self.wallet(account) {
             wallet.credit(amount);
             wallet.moved(market, -left);
+            let noted = amount > 0 || kind == CreditKind::Settlement;
             let kind = match kind {
                 CreditKind::Release => "release",
                 CreditKind::Return => "return",
                 CreditKind::Settlement => "settle",
                 CreditKind::Correction => "correct",
             };
-            if amount > 0 {
+            if noted {
                 wallet.note(stamp, kind, amount, Some(market), None);
             }
         }
