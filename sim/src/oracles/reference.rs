@@ -269,8 +269,8 @@ const LINES: usize = 4;
 fn noted(naive: &mut Cell, real: &Real, account: AccountId) -> Result<(), Violation> {
     let (Some(must), Some(is)) = (naive.wallets.get_mut(&account), real.wallet(account)) else { return Ok(()) };
     let new = must.take_new();
-    let told = is.statement(None, new);
-    must.take_order(&told);
+    let told = is.statement(None, new.min(STATEMENT_LINES));
+    must.take_order(&told, new);
     lines(account, told, must.statement(None, new))
 }
 

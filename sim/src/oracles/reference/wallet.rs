@@ -26,7 +26,8 @@ pub struct Wallet {
     pub heartbeat: Option<(u64, Stamp)>,
     /// Markets that were entered and not left, and how much of the account's money is there.
     pub markets: BTreeMap<MarketId, i64>,
-    /// The last lines of the statement, oldest first, and how many there ever were.
+    /// The last lines of the statement, oldest first, with all that were not compared yet, and how many there ever
+    /// were.
     pub lines: VecDeque<StatementLine>,
     pub noted: u64,
     /// How many of them were compared.
@@ -89,26 +90,28 @@ impl Wallet {
             market,
             reference: by.cloned(),
         });
-        if self.lines.len() > STATEMENT_LINES {
+        let fresh = (self.noted - self.compared) as usize;
+        if self.lines.len() > STATEMENT_LINES.max(fresh) {
             self.lines.pop_front();
         }
     }
 
     /// The newest lines first, those numbered below `before` (all, if none), at most `limit`.
     pub fn statement(&self, before: Option<u64>, limit: usize) -> Vec<StatementLine> {
-        let newest = self.lines.iter().rev().filter(|line| before.is_none_or(|before| line.number < before));
+        let kept = self.lines.iter().rev().take(STATEMENT_LINES);
+        let newest = kept.filter(|line| before.is_none_or(|before| line.number < before));
         newest.take(limit).cloned().collect()
     }
 
-    /// How many lines there are that were not compared, of those that are kept; they are now.
+    /// How many lines there are that were not compared; they are now.
     pub fn take_new(&mut self) -> usize {
-        let new = self.noted - std::mem::replace(&mut self.compared, self.noted);
-        self.lines.len().min(new as usize)
+        (self.noted - std::mem::replace(&mut self.compared, self.noted)) as usize
     }
 
-    /// Puts the newest lines into the order in which `told` has them (newest first), if they are the same.
-    pub fn take_order(&mut self, told: &[StatementLine]) {
-        let first = self.lines.len() - told.len().min(self.lines.len());
+    /// Puts the `new` newest lines into the order in which `told` has them (newest first), if they are the same.
+    /// Where there are more than a statement shows, which ones it shows depends on that order.
+    pub fn take_order(&mut self, told: &[StatementLine], new: usize) {
+        let first = self.lines.len() - new.min(self.lines.len());
         let mut mine: Vec<StatementLine> = self.lines.range(first..).cloned().collect();
         let same = |told: &StatementLine| {
             let at = mine.iter().position(|line| moved(line) == moved(told));
@@ -142,6 +145,40 @@ impl Wallet {
     pub fn left(&mut self, market: MarketId) {
         if self.markets.get(&market) == Some(&0) {
             self.markets.remove(&market);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(amounts: impl Iterator<Item = i64>) -> Wallet {
+        let mut wallet = Wallet::default();
+        for amount in amounts {
+            wallet.credit(amount);
+            wallet.note(7, "return", amount, None, None);
+        }
+        wallet
+    }
+
+    /// Whether a statement is taken for what an entry did that noted these amounts, in some order.
+    fn fits(told: &Wallet, noted: impl Iterator<Item = i64>) -> bool {
+        let mut naive = with(noted);
+        let (new, told) = (naive.take_new(), told.statement(None, STATEMENT_LINES));
+        naive.take_order(&told, new);
+        naive.statement(None, new) == told
+    }
+
+    #[test]
+    fn an_entry_that_notes_more_than_a_statement_shows_may_note_it_in_any_order() {
+        for lines in [3, 50, 51, 60, 200] {
+            let told = with((1..=lines).rev());
+            assert!(fits(&told, 1..=lines), "{lines} lines");
+            assert!(!fits(&told, (1..=lines).map(|amount| amount + i64::from(amount == lines))), "another sum");
+            // The newest two are 2 and 1: the same sum of others.
+            let others = (3..=lines).chain((lines == 3).then_some(0)).chain([3, 0]);
+            assert!(!fits(&told, others), "{lines} lines, others");
         }
     }
 }
