@@ -1,4 +1,4 @@
-//! The exchange on Raft, three nodes in one process: bets are funded across cells, matched, settled
+//! The exchange on Raft, several nodes in one process: bets are funded across cells, matched, settled
 //! and paid, through any node, while nodes die.
 
 mod support;
@@ -13,7 +13,7 @@ use stakehold_actors::{
         AccountId, EventId, MarketDefinition, MarketId, MarketResult, Minor, Persistence, Reference, Refusal, RunnerId,
         Side, WinFraction,
     },
-    shell::FeedEvent,
+    shell::{FeedEvent, MarketFeed},
 };
 use stakehold_raft::disk::Faults;
 use support::Cluster;
@@ -300,6 +300,63 @@ async fn a_feed_from_any_replica_rebuilds_the_book() {
         }
     }
     assert!(last.is_some());
+    assert_audit_is_zero(&cluster).await;
+}
+
+/// Follows a market until it is as far as `last`; `seen` is how far the follower is.
+async fn follow((feed, seen): &mut (MarketFeed, Option<u64>), last: u64) {
+    while seen.is_none_or(|seen| seen < last) {
+        match feed.next().await.expect("the feed goes on") {
+            FeedEvent::Image(image) => *seen = Some(image.sequence),
+            FeedEvent::Delta(delta) => {
+                assert_eq!(seen.map(|seen| seen + 1), Some(delta.sequence), "an image first, and no gap");
+                *seen = Some(delta.sequence);
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_without_a_replica_tells_a_markets_changes_too() {
+    let mut cluster = Cluster::of(5, 4).await;
+    let (a, b) = (account(&cluster, 51, 900_000).await, account(&cluster, 52, 900_000).await);
+    let market = market(&cluster, 11).await;
+    let cell = stakehold_raft::CellId(market.cell().unwrap());
+    let outside: Vec<u16> = (1..=5).filter(|node| !cluster.holds(*node, cell)).collect();
+    assert_eq!(outside.len(), 2, "three of five have a replica");
+    let unknown = MarketId::new(cell.0, 99);
+    let mut nothing = cluster.exchange(outside[0]).feed(unknown).expect("it is found out when it is looked at");
+    assert_eq!(nothing.image().await.err(), Some(ApiError::Refused(Refusal::UnknownMarket)));
+
+    let feed = |node: u16| (cluster.exchange(node).feed(market).expect("a feed"), None);
+    // Two on one node share what it asks for.
+    let mut feeds = [feed(outside[0]), feed(outside[0]), feed(outside[1])];
+    let mut placed = 0;
+    let mut bet = async |cluster: &Cluster, count: u32| {
+        for n in placed..placed + count {
+            let (who, side) = if n % 2 == 0 { (a, Side::Back) } else { (b, Side::Lay) };
+            let order = order(1 + u64::from(n % 3), side, 200 + 2 * (n * 7 % 11), 200 + i64::from(n));
+            place(cluster, outside[0], who, market, &format!("o{n}"), order).await.outcome.expect("accepted");
+        }
+        placed += count;
+        book(cluster, outside[0], market).await.sequence
+    };
+    follow(&mut feeds[0], 1).await;
+    let last = bet(&cluster, 30).await;
+    for feed in &mut feeds {
+        follow(feed, last).await;
+    }
+    // Whoever is asked may die: another one is.
+    let replicas: Vec<u16> = (1..=5).filter(|node| cluster.holds(*node, cell)).collect();
+    for node in replicas {
+        cluster.crash(node).await;
+        until(&cluster, 10, "somebody leads", async || cluster.leader(cell)).await;
+        let last = bet(&cluster, 10).await;
+        for feed in &mut feeds {
+            follow(feed, last).await;
+        }
+        cluster.boot(node).await;
+    }
     assert_audit_is_zero(&cluster).await;
 }
 

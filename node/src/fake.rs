@@ -170,9 +170,9 @@ impl Backend for Fake {
         })
     }
 
-    fn feed(&self, market: MarketId) -> Result<MarketFeed, ApiError> {
+    fn feed(&self, market: MarketId) -> BoxFuture<'static, Result<MarketFeed, ApiError>> {
         if market != MARKET {
-            return Err(ApiError::Refused(Refusal::UnknownMarket));
+            return Box::pin(std::future::ready(Err(ApiError::Refused(Refusal::UnknownMarket))));
         }
         let book = self.book.lock().unwrap();
         let deltas = stream::unfold(self.deltas.subscribe(), |mut deltas| async move {
@@ -182,7 +182,8 @@ impl Backend for Fake {
                 Err(broadcast::error::RecvError::Closed) => None,
             }
         });
-        Ok(MarketFeed { image: book.clone(), deltas: deltas.boxed() })
+        let feed = MarketFeed { image: book.clone(), deltas: deltas.boxed() };
+        Box::pin(std::future::ready(Ok(feed)))
     }
 
     fn principal(&self, token_hash: &[u8; 32]) -> Option<Principal> {

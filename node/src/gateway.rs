@@ -22,16 +22,20 @@ impl Backend for Gateway {
         async move { exchange.call(call).await }.boxed()
     }
 
-    fn feed(&self, market: MarketId) -> Result<MarketFeed, ApiError> {
-        let mut feed = self.0.feed(market)?;
-        let image = feed.image().ok_or(ApiError::Unavailable)?;
-        let deltas = stream::unfold(feed, |mut feed| async move {
-            match feed.next().await? {
-                FeedEvent::Delta(delta) => Some((Ok((*delta).clone()), feed)),
-                FeedEvent::Image(_) => Some((Err(Lagged), feed)),
-            }
-        });
-        Ok(MarketFeed { image, deltas: deltas.boxed() })
+    fn feed(&self, market: MarketId) -> BoxFuture<'static, Result<MarketFeed, ApiError>> {
+        let exchange = self.0.clone();
+        async move {
+            let mut feed = exchange.feed(market)?;
+            let image = feed.image().await?;
+            let deltas = stream::unfold(feed, |mut feed| async move {
+                match feed.next().await? {
+                    FeedEvent::Delta(delta) => Some((Ok((*delta).clone()), feed)),
+                    FeedEvent::Image(_) => Some((Err(Lagged), feed)),
+                }
+            });
+            Ok(MarketFeed { image, deltas: deltas.boxed() })
+        }
+        .boxed()
     }
 
     fn principal(&self, token_hash: &[u8; 32]) -> Option<Principal> {

@@ -107,6 +107,8 @@ pub const MARKS: &[Mark] = &[
     mark("actor.let_go_with_its_cell", "An actor ends because its node leads the cell no longer."),
     mark("gateway.asks_again", "The outcome of a call is not known, and the gateway asks again."),
     mark("feed.lagged", "Whoever follows a market has missed something and gets the whole book."),
+    mark("feed.relayed", "A node without a replica of a market told what it heard from another one."),
+    mark("feed.relay_lost_touch", "The node that was asked did not know what came before, and whoever follows gets the whole book."),
     mark("feed.cell_jumped", "A snapshot took the place of changes that a cell's followers were to see."),
 ];
 
@@ -132,6 +134,7 @@ pub const SELDOM: &[Mark] = &[
     mark("gateway.answer_lost", "The answer of another node is lost, and the gateway asks again."),
     mark("fund.answer_lost", "That money is on its way is not heard, and it is sent again."),
     mark("feed.image_at_once", "Whoever follows a market gets the whole book in place of the next change."),
+    mark("feed.recent_forgotten", "A replica that tells others what its markets do has forgotten what came before."),
 ];
 
 #[cfg(test)]

@@ -26,11 +26,12 @@ use super::{
     feed::FeedHub,
     gauges::Latency,
     market::{MarketActor, MarketMessage},
+    relay::Recent,
     wallet::{WalletActor, WalletMessage},
     wire::Failure,
 };
 use crate::{
-    api::ApiError,
+    api::{ApiError, MarketDelta},
     domain::{
         cell::Cell,
         command::{Command, Effect, Instruction, OrderKey, Verdict},
@@ -114,6 +115,7 @@ pub(super) struct Desk {
     pub(super) limits: Limits,
     pub(super) admission: Admission,
     pub(super) feeds: FeedHub,
+    pub(super) recent: Recent,
     pub(super) latency: Latency,
     pub(super) hashed: Hashed,
     /// Acknowledged messages when the outbox was last looked at, and since when none was.
@@ -145,6 +147,7 @@ impl Desk {
             admission: Admission::new(&limits),
             limits,
             feeds: FeedHub::default(),
+            recent: Recent::default(),
             latency: Latency::default(),
             hashed: Hashed::default(),
             outbox_at: AtomicU64::new(0),
@@ -284,16 +287,21 @@ impl Desk {
     /// Hands the cell's effects to whoever waits for them, until the cell stops.
     pub(super) async fn follow(self: Arc<Self>) {
         let mut effects = self.group().subscribe();
+        self.recent.begin(self.group().status().applied);
         loop {
             let observe = |effect| self.observe(effect);
             match effects.next().await {
                 Ok(entry) if mistake!("feed.delta_out_of_order") => entry.effects.iter().rev().for_each(observe),
-                Ok(entry) => entry.effects.iter().for_each(observe),
+                Ok(entry) => {
+                    entry.effects.iter().for_each(observe);
+                    self.recent.note(entry.index, entry.effects.iter().filter_map(market_change));
+                }
                 Err(EffectsError::Lagged(_)) => {
                     // Whoever waited asks again, and finds the verdict in the state.
                     reached!("feed.cell_jumped");
                     lock(&self.waiting).clear();
                     self.feeds.reset();
+                    self.recent.begin(self.group().status().applied);
                 }
                 Err(EffectsError::Closed) => return,
             }
@@ -373,6 +381,13 @@ impl Desk {
     /// For how long messages have waited without any of them getting through.
     pub(super) fn outbox_age_ms(&self, now: u64) -> u64 {
         now.saturating_sub(self.outbox_since.load(Ordering::Relaxed))
+    }
+}
+
+fn market_change(effect: &<ExchangeMachine as Machine>::Effect) -> Option<&MarketDelta> {
+    match effect {
+        MetaOr::Cell(Effect::Market(delta)) => Some(delta),
+        _ => None,
     }
 }
 

@@ -18,6 +18,7 @@ use super::{
     feed::MarketFeed,
     market::MarketMessage,
     order::Line,
+    relay::Relay,
     rights::permitted,
     wallet::WalletMessage,
     wire::Failure,
@@ -38,6 +39,8 @@ pub struct Exchange {
     pub(super) cells: Cells,
     pub(super) limits: Limits,
     pub(super) desks: BTreeMap<CellId, Arc<Desk>>,
+    /// Of the cells without a desk.
+    relays: BTreeMap<CellId, Arc<Relay>>,
     pub(super) audits: AtomicU64,
 }
 
@@ -50,12 +53,13 @@ impl fmt::Debug for Exchange {
 impl Exchange {
     /// Opens the desks of all cells that have a replica here and begins to answer other nodes.
     pub fn start(world: World, host: Arc<Host<ExchangeMachine>>, cells: Cells, limits: Limits) -> Arc<Self> {
-        let desks = cells
+        let desks: BTreeMap<CellId, Arc<Desk>> = cells
             .all()
             .filter_map(|cell| host.cell(cell))
             .map(|group| (group.id(), Arc::new(Desk::new(group.clone(), world.clone(), limits.clone()))))
             .collect();
-        let exchange = Arc::new(Self { world, host, cells, limits, desks, audits: AtomicU64::new(0) });
+        let relays = Relay::all(cells.all().filter(|cell| !desks.contains_key(cell)));
+        let exchange = Arc::new(Self { world, host, cells, limits, desks, relays, audits: AtomicU64::new(0) });
         for desk in exchange.desks.values() {
             tokio::spawn(desk.clone().follow());
             tokio::spawn(desk.clone().follow_leadership());
@@ -88,14 +92,17 @@ impl Exchange {
         }
     }
 
-    /// Follows a market from this node's replica.
+    /// Follows a market: from this node's replica, or, where there is none, through a node that has one.
     ///
     /// # Errors
-    /// When there is no such market, or this node has no replica of its cell.
-    pub fn feed(&self, market: MarketId) -> Result<MarketFeed, ApiError> {
-        let desk = market.cell().and_then(|cell| self.desks.get(&CellId(cell)));
-        let desk = desk.ok_or(ApiError::Refused(Refusal::UnknownMarket))?;
-        desk.feeds.subscribe(desk, market)
+    /// When there is no such market, as far as this node can say.
+    pub fn feed(self: &Arc<Self>, market: MarketId) -> Result<MarketFeed, ApiError> {
+        let cell = self.market_cell(market)?;
+        if let Some(desk) = self.desks.get(&cell) {
+            return MarketFeed::here(desk, market);
+        }
+        let relay = self.relays.get(&cell).ok_or(ApiError::Unavailable)?;
+        Ok(MarketFeed::elsewhere(self, relay, market))
     }
 
     /// Milliseconds since the Unix epoch by which a call without a deadline must have its answer.

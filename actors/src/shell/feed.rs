@@ -1,5 +1,6 @@
 //! A market's changes, from any replica as it applies: an image, then deltas with a sequence
-//! number. Whoever applies them in order has exactly the book.
+//! number. Whoever applies them in order has exactly the book. Where there is no replica, they come
+//! by a [`Relay`].
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +10,11 @@ use std::{
 use stakehold_raft::{mistake, reached, seldom};
 use tokio::sync::broadcast;
 
-use super::desk::Desk;
+use super::{
+    desk::Desk,
+    exchange::{Exchange, RETRY},
+    relay::Relay,
+};
 use crate::{
     api::{ApiError, BookView, MarketDelta},
     domain::types::{MarketId, Refusal},
@@ -30,46 +35,92 @@ pub enum FeedEvent {
 /// One subscription to one market.
 #[derive(Debug)]
 pub struct MarketFeed {
-    desk: Arc<Desk>,
+    source: Source,
     market: MarketId,
     deltas: broadcast::Receiver<Arc<MarketDelta>>,
     /// Sequence of what the subscriber has; `None` before the first image.
     seen: Option<u64>,
 }
 
+#[derive(Debug)]
+enum Source {
+    Here(Arc<Desk>),
+    Elsewhere(Arc<Exchange>, Arc<Relay>),
+}
+
+impl Source {
+    fn channel(&self, market: MarketId) -> broadcast::Receiver<Arc<MarketDelta>> {
+        match self {
+            Self::Here(desk) => desk.feeds.channel(market),
+            Self::Elsewhere(exchange, relay) => relay.channel(exchange, market),
+        }
+    }
+}
+
 impl MarketFeed {
-    /// The next image or delta; `None` when this node no longer has the market.
+    pub(super) fn here(desk: &Arc<Desk>, market: MarketId) -> Result<Self, ApiError> {
+        if desk.read(|cell| cell.book(market)).is_none() {
+            return Err(ApiError::Refused(Refusal::UnknownMarket));
+        }
+        Ok(Self::new(Source::Here(desk.clone()), market))
+    }
+
+    pub(super) fn elsewhere(exchange: &Arc<Exchange>, relay: &Arc<Relay>, market: MarketId) -> Self {
+        Self::new(Source::Elsewhere(exchange.clone(), relay.clone()), market)
+    }
+
+    fn new(source: Source, market: MarketId) -> Self {
+        // The image is taken after this: what was applied in between is in both, and skipped.
+        let deltas = source.channel(market);
+        Self { source, market, deltas, seen: None }
+    }
+
+    /// The next image or delta; `None` when there is no such market any more.
     pub async fn next(&mut self) -> Option<FeedEvent> {
         loop {
             if seldom!("feed.image_at_once") {
                 self.seen = None;
             }
-            let Some(seen) = self.seen else { return self.image().map(|book| FeedEvent::Image(Box::new(book))) };
+            let Some(seen) = self.seen else {
+                // Before the image: what was listened to may have ended without a word.
+                self.deltas = self.source.channel(self.market);
+                match self.image().await {
+                    Ok(book) => return Some(FeedEvent::Image(Box::new(book))),
+                    Err(ApiError::Refused(_)) => return None,
+                    // Whoever knows the book cannot be reached.
+                    Err(_) => tokio::time::sleep(RETRY).await,
+                }
+                continue;
+            };
             match self.deltas.recv().await {
                 Ok(delta) if delta.sequence <= seen && !mistake!("feed.delta_out_of_order") => {}
                 Ok(delta) if delta.sequence == seen + 1 || mistake!("feed.delta_out_of_order") => {
                     self.seen = Some(delta.sequence);
                     return Some(FeedEvent::Delta(delta));
                 }
-                // A gap: this replica jumped (a snapshot was installed), or we were too slow.
-                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                // A gap: the replica jumped (a snapshot was installed), or we were too slow.
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_) | broadcast::error::RecvError::Closed) => {
                     reached!("feed.lagged");
-                    self.seen = None;
-                }
-                Err(broadcast::error::RecvError::Closed) => {
-                    reached!("feed.lagged");
-                    self.deltas = self.desk.feeds.channel(self.market);
                     self.seen = None;
                 }
             }
         }
     }
 
-    /// The book as this replica has it now; the next delta is the one that follows it.
-    pub fn image(&mut self) -> Option<BookView> {
-        let book = self.desk.read(|cell| cell.book(self.market))?;
+    /// The book as it is now; the next delta is the one that follows it.
+    ///
+    /// # Errors
+    /// When there is no such market, or nobody who can be reached knows its book.
+    pub async fn image(&mut self) -> Result<BookView, ApiError> {
+        let book = match &self.source {
+            Source::Here(desk) => {
+                let book = desk.read(|cell| cell.book(self.market));
+                book.ok_or(ApiError::Refused(Refusal::UnknownMarket))?
+            }
+            Source::Elsewhere(exchange, relay) => relay.image(exchange, self.market).await?,
+        };
         self.seen = Some(book.sequence + u64::from(mistake!("feed.image_skips_one")));
-        Some(book)
+        Ok(book)
     }
 }
 
@@ -80,15 +131,13 @@ pub(super) struct FeedHub {
 }
 
 impl FeedHub {
-    pub(super) fn subscribe(&self, desk: &Arc<Desk>, market: MarketId) -> Result<MarketFeed, ApiError> {
-        if desk.read(|cell| cell.book(market)).is_none() {
-            return Err(ApiError::Refused(Refusal::UnknownMarket));
-        }
-        // The image is taken after this: what was applied in between is in both, and skipped.
-        Ok(MarketFeed { desk: desk.clone(), market, deltas: self.channel(market), seen: None })
+    /// Whether anybody follows one of the markets.
+    pub(super) fn followed(&self) -> bool {
+        let markets = self.markets.lock().expect("no panic while held");
+        markets.values().any(|sender| sender.receiver_count() > 0)
     }
 
-    fn channel(&self, market: MarketId) -> broadcast::Receiver<Arc<MarketDelta>> {
+    pub(super) fn channel(&self, market: MarketId) -> broadcast::Receiver<Arc<MarketDelta>> {
         let mut markets = self.markets.lock().expect("no panic while held");
         markets.retain(|_, sender| sender.receiver_count() > 0);
         markets.entry(market).or_insert_with(|| broadcast::channel(KEPT).0).subscribe()

@@ -9,7 +9,7 @@
 //!   joining retries. They own no truth: truth is in the cell's log, so two activations during a
 //!   hand-over are harmless.
 //! - [`order`]: an order's way from its market, through its wallet, and back.
-//! - [`feed`], [`reads`], [`audit`], [`gauges`]: what can be seen.
+//! - [`feed`], [`reads`], [`audit`], [`gauges`]: what can be seen. [`relay`]: feeds of cells that have no replica here.
 //! - [`patience`]: how long anybody waits. [`wire`]: what nodes ask each other.
 //!
 //! ractor's mailboxes are unbounded and its registries process-wide, so: a permit is taken before a
@@ -27,6 +27,7 @@ mod meta;
 mod order;
 mod patience;
 mod reads;
+mod relay;
 mod rights;
 mod routing;
 mod wallet;

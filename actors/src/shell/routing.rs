@@ -148,6 +148,10 @@ impl Exchange {
                 self.audit_here(cell, audit, begin).await.map_or_else(Answer::Failed, Answer::Audit)
             }
             Some(Ask::Status) => Answer::Status(self.report()),
+            Some(Ask::Follow { cell, after }) => match self.desk(cell) {
+                Ok(desk) => Answer::Told(desk.recent.since(after).await),
+                Err(failure) => Answer::Failed(failure),
+            },
             None => Answer::Failed(Failure::Api(ApiError::Invalid("this node does not know that question".into()))),
         };
         encode(&answer)

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use stakehold_raft::{CellId, meta::MetaCommand};
 
+use super::relay::Told;
 use crate::{
     api::{ApiError, Call, NodeView, ReplicaView, Response},
     domain::command::{AuditPart, Fund},
@@ -20,6 +21,8 @@ pub(super) enum Ask {
     Audit { cell: CellId, audit: u64, begin: bool },
     /// What this node knows of itself.
     Status,
+    /// What this cell's markets have done after an entry; see [`super::relay`].
+    Follow { cell: CellId, after: Option<u64> },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -31,6 +34,7 @@ pub(super) enum Answer {
     Audit(Option<AuditPart>),
     Status(NodeReport),
     Failed(Failure),
+    Told(Told),
 }
 
 /// Why there is no answer of the exchange.

@@ -1,4 +1,4 @@
-//! Three nodes of an exchange in one process, on virtual time: wires, clocks and disks in memory.
+//! Nodes of an exchange in one process, on virtual time: wires, clocks and disks in memory.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -128,10 +128,15 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Three nodes, a snapshot every 50 entries, so that commit, release, trim and snapshot are all
-    /// in play from the start.
+    /// Three nodes.
     pub async fn start(cells: u16) -> Self {
-        let mut config = HostConfig::new(Cells::new(cells).unwrap(), (1..=3).map(NodeId));
+        Self::of(3, cells).await
+    }
+
+    /// A snapshot every 50 entries, so that commit, release, trim and snapshot are all in play from the
+    /// start.
+    pub async fn of(nodes: u16, cells: u16) -> Self {
+        let mut config = HostConfig::new(Cells::new(cells).unwrap(), (1..=nodes).map(NodeId));
         config.extra = vec![CellId::META];
         config.snapshot_every = 50;
         config.keep_log = 100;
@@ -141,12 +146,12 @@ impl Cluster {
             board: Arc::default(),
             clock: Arc::new(TokioClock(Instant::now())),
             config,
-            disks: (1..=3).map(|n| (NodeId(n), MemDisk::new(u64::from(n)))).collect(),
+            disks: (1..=nodes).map(|n| (NodeId(n), MemDisk::new(u64::from(n)))).collect(),
             nodes: BTreeMap::new(),
             lives: 0,
             calls: AtomicU64::new(0),
         };
-        for node in 1..=3 {
+        for node in 1..=nodes {
             cluster.boot(node).await;
         }
         cluster
@@ -203,6 +208,11 @@ impl Cluster {
 
     pub fn exchange(&self, node: u16) -> &Arc<Exchange> {
         &self.nodes[&NodeId(node)].exchange
+    }
+
+    /// Whether the node has a replica of the cell.
+    pub fn holds(&self, node: u16, cell: CellId) -> bool {
+        self.nodes.get(&NodeId(node)).is_some_and(|node| node.host.cell(cell).is_some())
     }
 
     pub fn leader(&self, cell: CellId) -> Option<u16> {

@@ -24,7 +24,10 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::protocol::{FrameReader, FrameWriter, FromClient, FromServer};
-use crate::http::{answer::Api, feed::Event};
+use crate::http::{
+    answer::Api,
+    feed::{Event, Subscription},
+};
 
 /// How long a new connection may take to say who it is.
 const HELLO_TIME: Duration = Duration::from_secs(10);
@@ -232,28 +235,46 @@ impl Session {
         if self.followed.len() >= FOLLOWED_MAX {
             return Err(ApiError::Invalid(format!("Follow at most {FOLLOWED_MAX} markets on one connection.")));
         }
-        let subscription = self.api.feeds.subscribe(market, None)?;
-        let token = CancellationToken::new();
-        let state = Some((subscription, token.clone()));
-        let messages = stream::unfold(state, move |state| async move {
-            let (mut subscription, token) = state?;
-            let event = tokio::select! {
-                biased;
-                () = token.cancelled() => return None,
-                event = subscription.next() => event,
-            };
-            Some(match event {
-                Some(Event::Image(book)) => (FromServer::Image { id, book }, Some((subscription, token))),
-                Some(Event::Delta(change)) => {
-                    (FromServer::Delta { id, delta: change.delta.clone() }, Some((subscription, token)))
-                }
-                None => (FromServer::Ended { id, error: ApiError::Unavailable }, None),
-            })
+        let (api, token) = (Arc::clone(&self.api), CancellationToken::new());
+        let state = Some((None, token.clone()));
+        let messages = stream::unfold(state, move |state| {
+            let api = Arc::clone(&api);
+            async move {
+                let (subscription, token) = state?;
+                let next = tokio::select! {
+                    biased;
+                    () = token.cancelled() => return None,
+                    next = next_of(&api, market, subscription) => next,
+                };
+                Some(match next {
+                    Ok((Event::Image(book), subscription)) => {
+                        (FromServer::Image { id, book }, Some((Some(subscription), token)))
+                    }
+                    Ok((Event::Delta(change), subscription)) => {
+                        (FromServer::Delta { id, delta: change.delta.clone() }, Some((Some(subscription), token)))
+                    }
+                    Err(error) => (FromServer::Ended { id, error }, None),
+                })
+            }
         });
         self.feeds.push(messages.boxed());
         self.followed.insert(id, token);
         Ok(())
     }
+}
+
+/// The next event of a subscription, which begins with the first.
+async fn next_of(
+    api: &Api,
+    market: MarketId,
+    subscription: Option<Subscription>,
+) -> Result<(Event, Subscription), ApiError> {
+    let mut subscription = match subscription {
+        Some(subscription) => subscription,
+        None => api.feeds.subscribe(market, None).await?,
+    };
+    let event = subscription.next().await.ok_or(ApiError::Unavailable)?;
+    Ok((event, subscription))
 }
 
 async fn call(api: Arc<Api>, who: Principal, id: u64, request: Request) -> FromServer {

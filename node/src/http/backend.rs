@@ -32,8 +32,8 @@ pub trait Backend: Send + Sync + 'static {
     /// A market's book now, and every change after it.
     ///
     /// # Errors
-    /// `UNKNOWN_MARKET`, or `Unavailable` while this node has no replica to serve it from.
-    fn feed(&self, market: MarketId) -> Result<MarketFeed, ApiError>;
+    /// `UNKNOWN_MARKET`, or `Unavailable` while nobody can be reached who has the book.
+    fn feed(&self, market: MarketId) -> BoxFuture<'static, Result<MarketFeed, ApiError>>;
 
     /// Whose token has this hash, from the replicated records this node holds.
     fn principal(&self, token_hash: &[u8; 32]) -> Option<Principal>;

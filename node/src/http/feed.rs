@@ -104,20 +104,29 @@ impl Feeds {
     ///
     /// # Errors
     /// What the backend says of a market it cannot serve.
-    pub fn subscribe(&self, market: MarketId, last: Option<u64>) -> Result<Subscription, ApiError> {
-        let mut hubs = lock(&self.hubs);
-        let known = hubs.get(&market).and_then(Weak::upgrade).filter(|hub| !lock(&hub.state).ended);
-        let hub = match known {
+    pub async fn subscribe(&self, market: MarketId, last: Option<u64>) -> Result<Subscription, ApiError> {
+        let hub = match self.known(market) {
             Some(hub) => hub,
             None => {
-                hubs.retain(|_, hub| hub.strong_count() > 0);
-                let hub = start(&self.backend, market)?;
-                hubs.insert(market, Arc::downgrade(&hub));
-                hub
+                let feed = self.backend.feed(market).await?;
+                // Somebody else may have been as quick: one view per market is enough.
+                self.known(market).unwrap_or_else(|| self.begin(market, feed))
             }
         };
         let changed = hub.changed.subscribe();
         Ok(Subscription { hub, changed, next: last.map(|last| last + 1) })
+    }
+
+    fn known(&self, market: MarketId) -> Option<Arc<Hub>> {
+        lock(&self.hubs).get(&market).and_then(Weak::upgrade).filter(|hub| !lock(&hub.state).ended)
+    }
+
+    fn begin(&self, market: MarketId, feed: MarketFeed) -> Arc<Hub> {
+        let mut hubs = lock(&self.hubs);
+        hubs.retain(|_, hub| hub.strong_count() > 0);
+        let hub = start(&self.backend, market, feed);
+        hubs.insert(market, Arc::downgrade(&hub));
+        hub
     }
 
     /// How many markets are followed now.
@@ -130,8 +139,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn start(backend: &Arc<dyn Backend>, market: MarketId) -> Result<Arc<Hub>, ApiError> {
-    let feed = backend.feed(market)?;
+fn start(backend: &Arc<dyn Backend>, market: MarketId, feed: MarketFeed) -> Arc<Hub> {
     let stop = CancellationToken::new();
     let state = State { book: feed.image.clone(), ring: VecDeque::new(), ended: false };
     let hub = Arc::new(Hub {
@@ -143,50 +151,56 @@ fn start(backend: &Arc<dyn Backend>, market: MarketId) -> Result<Arc<Hub>, ApiEr
     tokio::spawn(async move {
         tokio::select! { biased; () = stop.cancelled() => {} () = pump => {} }
     });
-    Ok(hub)
+    hub
 }
 
 /// Moves the backend's changes into the hub until nobody follows any more or the backend gives up.
 async fn pump(backend: Arc<dyn Backend>, market: MarketId, mut feed: MarketFeed, hub: Weak<Hub>) {
     loop {
         let next = feed.deltas.next().await;
-        let Some(hub) = hub.upgrade() else { return };
-        let mut state = lock(&hub.state);
+        let Some(known) = hub.upgrade() else { return };
         let applied = match next {
-            Some(Ok(delta)) => match book::apply(&mut state.book, &delta) {
-                Ok(()) => {
-                    if state.ring.len() == RING {
-                        state.ring.pop_front();
-                    }
-                    state.ring.push_back(Arc::new(Change { delta, sse: OnceLock::new() }));
-                    true
-                }
-                Err(_) => false,
-            },
+            Some(Ok(delta)) => known.take(delta),
             Some(Err(Lagged)) => false,
-            None => {
-                state.ended = true;
-                drop(state);
-                hub.changed.send_replace(());
-                return;
-            }
+            None => return known.end(),
         };
         if !applied {
-            match backend.feed(market) {
+            drop(known);
+            let new = backend.feed(market).await;
+            let Some(known) = hub.upgrade() else { return };
+            match new {
                 Ok(new) => {
+                    let mut state = lock(&known.state);
                     state.book = new.image.clone();
                     state.ring.clear();
                     feed = new;
                 }
-                Err(_) => state.ended = true,
+                Err(_) => return known.end(),
             }
+            known.changed.send_replace(());
         }
-        let ended = state.ended;
+    }
+}
+
+impl Hub {
+    /// False if the change does not follow what is there.
+    fn take(&self, delta: MarketDelta) -> bool {
+        let mut state = lock(&self.state);
+        if book::apply(&mut state.book, &delta).is_err() {
+            return false;
+        }
+        if state.ring.len() == RING {
+            state.ring.pop_front();
+        }
+        state.ring.push_back(Arc::new(Change { delta, sse: OnceLock::new() }));
         drop(state);
-        hub.changed.send_replace(());
-        if ended {
-            return;
-        }
+        self.changed.send_replace(());
+        true
+    }
+
+    fn end(&self) {
+        lock(&self.state).ended = true;
+        self.changed.send_replace(());
     }
 }
 

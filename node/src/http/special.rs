@@ -69,7 +69,7 @@ impl Api {
                 let request = api::Request::TurnInPlay { market, bet_delay_s };
                 self.called(answer, input.who, identity.id, request, false).await
             }
-            Special::Feed => self.follow(input.market()?, headers),
+            Special::Feed => self.follow(input.market()?, headers).await,
             Special::Live => Ok(health(if self.backend.live() {
                 Ok(())
             } else {
@@ -132,9 +132,9 @@ impl Api {
         })
     }
 
-    fn follow(&self, market: MarketId, headers: &HeaderMap) -> Result<Reply, Problem> {
+    async fn follow(&self, market: MarketId, headers: &HeaderMap) -> Result<Reply, Problem> {
         let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
-        let subscription = self.feeds.subscribe(market, last)?;
+        let subscription = self.feeds.subscribe(market, last).await?;
         let heartbeat = self.limits.feed_heartbeat;
         let stop = self.stop.clone();
         let events = stream::unfold((subscription, stop), move |(mut subscription, stop)| async move {

@@ -44,9 +44,13 @@ impl Feeds {
         self.compare(node, market, books, false)
     }
 
-    /// Whether every follower has been told something.
-    pub fn all_told(&self) -> bool {
-        self.0.values().all(Option::is_some)
+    /// Whether every follower has been told of the last change; from another node that takes a moment.
+    pub fn all_told(&self, books: &Books) -> bool {
+        self.0.iter().all(|((_, market), book)| {
+            let committed = market.cell().and_then(|cell| books.cell(CellId(cell)).book(*market));
+            let last = committed.map_or(0, |committed| committed.sequence);
+            book.as_ref().is_some_and(|book| book.sequence >= last)
+        })
     }
 
     /// Everyone has the committed book, now that nothing changes any more.

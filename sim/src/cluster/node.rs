@@ -247,7 +247,8 @@ impl Life {
         std::mem::take(&mut lock(&self.left.answers))
     }
 
-    /// Somebody follows a market on this node. False if it has no replica of it, or not yet.
+    /// Somebody follows a market on this node, through another one if it has no replica of it. False if it knows
+    /// nothing of the market, or not yet.
     pub fn follow(&self, market: MarketId, reads: Reads) -> bool {
         let (Some((kernel, _)), Some(runtime)) = (&self.kernel, &self.runtime) else { return false };
         let _inside = runtime.enter();

@@ -68,6 +68,8 @@ pub enum Need {
     Audits,
     /// Somebody follows the markets' changes.
     Feeds,
+    /// Somebody follows them on nodes without a replica.
+    Relays,
 }
 
 /// A mistake that is known.
@@ -380,6 +382,8 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "The first change after an image is taken for one that the image has." },
     Exhibit { name: "feed.gap_not_told", layer: "feeds", level: Cluster, oracle: "Feed", also: &[], needs: &[Feeds, Snapshots, Partitions],
         what: "Nobody who follows a market hears that its replica jumped." },
+    Exhibit { name: "feed.relay_gap_not_told", layer: "feeds", level: Cluster, oracle: "Feed", also: &[], needs: &[Relays],
+        what: "Nobody who follows a market through another node hears that this one does not know what came before." },
 
     // -- what the corpus remembers --
     Exhibit { name: "wal.written_elsewhere_and_not_missed", layer: "log", level: Plan, oracle: "Raft", also: &[], needs: &[],

@@ -142,6 +142,8 @@ fn furnish(profile: &mut Profile, needs: &[Need], rng: &mut Rng) {
             // Nothing else may wake a cell that is handed over.
             Need::HandOvers => profile.seldom = 0,
             Need::ManySteps => profile.accounts = 400,
+            // Who tells the changes is to forget them now and then.
+            Need::Relays => (profile.nodes, profile.seldom) = (5, 20),
             Need::Pending => (profile.accounts, profile.hot_wallet) = (4, 50),
             _ => {}
         }

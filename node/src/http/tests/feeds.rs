@@ -159,9 +159,9 @@ async fn a_follower_resumes_where_it_was() {
 #[tokio::test]
 async fn a_slow_follower_gets_an_image_and_no_backlog() {
     let served = served().await;
-    let mut slow = served.api.feeds.subscribe(MARKET, None).unwrap();
+    let mut slow = served.api.feeds.subscribe(MARKET, None).await.unwrap();
     let Some(Event::Image(mut rebuilt)) = slow.next().await else { panic!("the image comes first") };
-    let mut quick = served.api.feeds.subscribe(MARKET, None).unwrap();
+    let mut quick = served.api.feeds.subscribe(MARKET, None).await.unwrap();
     let count = RING * 2;
     for delta in deltas(count) {
         let sequence = delta.sequence;
@@ -194,7 +194,7 @@ async fn a_slow_follower_gets_an_image_and_no_backlog() {
 #[tokio::test]
 async fn a_lagging_backend_costs_an_image_and_nothing_else() {
     let served = served().await;
-    let mut follower = served.api.feeds.subscribe(MARKET, None).unwrap();
+    let mut follower = served.api.feeds.subscribe(MARKET, None).await.unwrap();
     let Some(Event::Image(mut rebuilt)) = follower.next().await else { panic!("the image comes first") };
     // Many times what the fake's channel holds, with no chance for the hub to run in between.
     for delta in deltas(300) {
@@ -212,7 +212,7 @@ async fn a_lagging_backend_costs_an_image_and_nothing_else() {
 #[tokio::test]
 async fn nobody_following_costs_nothing() {
     let served = served().await;
-    let follower = served.api.feeds.subscribe(MARKET, None).unwrap();
+    let follower = served.api.feeds.subscribe(MARKET, None).await.unwrap();
     assert_eq!(served.api.feeds.followed(), 1);
     drop(follower);
     assert_eq!(served.api.feeds.followed(), 0);

@@ -46,6 +46,10 @@ impl Run {
         }
     }
 
+    fn all_told(&self) -> bool {
+        self.watch.books(|books| self.feeds.all_told(books))
+    }
+
     /// True when everything rests, or the time for that is over.
     pub(super) fn rested(&mut self) -> bool {
         if self.ruin.cells() > 0 {
@@ -53,8 +57,8 @@ impl Run {
         }
         let over = self.now >= (self.setup.until_ms + self.setup.rest_ms) * 1_000;
         match self.unrest() {
-            // Whoever has only just begun to follow is told something in the next window.
-            None if self.audited.len() == self.nodes.len() && !self.feeds.all_told() && !over => false,
+            // Whoever follows is told of the last change in one of the next windows.
+            None if self.audited.len() == self.nodes.len() && !self.all_told() && !over => false,
             None if self.audited.len() == self.nodes.len() => {
                 if let Some(id) = self.audited.iter().find(|id| self.clients.gave_up(AUDITS - u64::from(id.0))) {
                     let message = format!("all is at rest, and an audit through {id} had no answer in 10 s");
