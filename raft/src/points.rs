@@ -158,7 +158,9 @@ pub enum Kept {
 }
 
 #[cfg(feature = "simulation")]
-pub use simulated::{Hooks, Witness, attach, detach, kept, mistake, node_random, now_ms, reached, seldom, witness};
+pub use simulated::{
+    Hooks, Witness, applying, attach, detach, kept, mistake, node_random, now_ms, reached, seldom, witness,
+};
 
 #[cfg(feature = "simulation")]
 mod simulated {
@@ -167,7 +169,7 @@ mod simulated {
     use super::Kept;
     use crate::{consensus::RaftId, ids::CellId};
 
-    /// An entry, right after a replica applied it.
+    /// An entry that a replica applies, before and right after.
     #[derive(Clone, Copy)]
     pub struct Witness<'a> {
         pub replica: RaftId,
@@ -176,7 +178,7 @@ mod simulated {
         pub index: u64,
         /// The [`Batch`](crate::replica::Batch) as postcard; None for entries of consensus itself.
         pub batch: Option<&'a [u8]>,
-        /// The [`Applied`](crate::replica::Applied) of the machine at hand, if there was a batch.
+        /// The [`Applied`](crate::replica::Applied) of the machine at hand, if there was a batch and it is through.
         pub applied: Option<&'a dyn Any>,
     }
 
@@ -191,6 +193,7 @@ mod simulated {
         fn mistake(&self, name: &'static str) -> bool;
         fn seldom(&self, name: &'static str) -> bool;
         fn reached(&self, name: &'static str);
+        fn applying(&self, witness: Witness<'_>);
         fn applied(&self, witness: Witness<'_>);
         fn kept(&self, replica: (CellId, RaftId), kept: Kept);
         /// What a wall clock would say on the node that is being run: only mistakes ask.
@@ -230,6 +233,12 @@ mod simulated {
     pub fn reached(name: &'static str) {
         if let Some(hooks) = hooks() {
             hooks.reached(name);
+        }
+    }
+
+    pub fn applying(witness: Witness<'_>) {
+        if let Some(hooks) = hooks() {
+            hooks.applying(witness);
         }
     }
 

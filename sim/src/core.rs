@@ -82,6 +82,8 @@ impl Hooks for Mistake {
 
     fn reached(&self, _: &'static str) {}
 
+    fn applying(&self, _: Witness<'_>) {}
+
     fn applied(&self, _: Witness<'_>) {}
 
     fn kept(&self, _: (CellId, RaftId), _: Kept) {}

@@ -124,6 +124,17 @@ impl<M: Machine> Applier<M> {
             EntryPayload::Normal(Payload(body)) => Some(body.clone()),
             _ => None,
         };
+        #[cfg(feature = "simulation")]
+        let mut witness = crate::points::Witness {
+            replica: self.replica,
+            cell: self.cell,
+            term: id.leader_id.term,
+            index: id.index,
+            batch: witnessed.as_deref().map(|body| &body[1..]),
+            applied: None,
+        };
+        #[cfg(feature = "simulation")]
+        crate::points::applying(witness);
         let applied = match payload {
             EntryPayload::Blank => None,
             EntryPayload::Membership(membership) => {
@@ -146,14 +157,10 @@ impl<M: Machine> Applier<M> {
         let next = state.replica.machine().next_deadline();
         drop(state);
         #[cfg(feature = "simulation")]
-        crate::points::witness(crate::points::Witness {
-            replica: self.replica,
-            cell: self.cell,
-            term: id.leader_id.term,
-            index: id.index,
-            batch: witnessed.as_deref().map(|body| &body[1..]),
-            applied: applied.as_ref().map(|applied| applied as &dyn Any),
-        });
+        {
+            witness.applied = applied.as_ref().map(|applied| applied as &dyn Any);
+            crate::points::witness(witness);
+        }
         self.watcher.applied(id.into(), applied, next);
         Ok(())
     }

@@ -121,7 +121,23 @@ pub struct Watch {
     trace: RefCell<Trace>,
     violations: RefCell<Vec<Violation>>,
     memory: RefCell<Memory>,
+    /// The entry that a replica is applying: if that panics, this is why.
+    applying: RefCell<Applying>,
     committed: RefCell<Committed>,
+}
+
+/// An entry that is being applied, if there is one.
+#[derive(Default)]
+struct Applying {
+    by: Option<Place>,
+    batch: Vec<u8>,
+}
+
+struct Place {
+    node: NodeId,
+    cell: CellId,
+    term: u64,
+    index: u64,
 }
 
 struct Committed {
@@ -174,6 +190,7 @@ impl Watch {
             trace: RefCell::new(trace),
             violations: RefCell::default(),
             memory: RefCell::default(),
+            applying: RefCell::default(),
             committed: RefCell::new(Committed {
                 logs: BTreeMap::new(),
                 books: Books::new(cells, |id| empty_cell(id, cells)),
@@ -323,6 +340,19 @@ impl Watch {
         }
     }
 
+    /// The entry that a replica was applying when something panicked, as if it had been applied.
+    fn tell_applying(&self) {
+        let Ok(mut applying) = self.applying.try_borrow_mut() else { return };
+        let Some(Place { node, cell, term, index }) = applying.by.take() else { return };
+        let batch = &applying.batch;
+        let numbers = [u64::from(cell.0), term, index, xxh3_64(batch)];
+        self.note("apply", Some(node), &numbers, || format!("{cell} {term}.{index}, which does not end"));
+        let known = self.committed.borrow().logs.get(&cell).is_some_and(|log| log.entries.len() as u64 > index);
+        if let (false, Some(batch)) = (known || cell == CellId::META, readable(batch)) {
+            self.note("entry", Some(node), &numbers, || told::entry(cell, term, index, &batch.items));
+        }
+    }
+
     /// A replica has applied an entry: is it the one that others applied, and did it do the same?
     fn applied_one(&self, witness: &Witness<'_>) -> Result<(), Violation> {
         let Witness { cell, term, index, .. } = *witness;
@@ -363,9 +393,9 @@ impl Watch {
             trim(log);
             return Ok(());
         };
-        let Batch { stamp, origin, acks, items }: Batch<MetaOr<MetaCommand, Command>> = postcard::from_bytes(bytes)
-            .map_err(|error| Violation::new("Raft", format!("entry {index} of {cell} is unreadable: {error}")))?;
-        let batch = Batch { stamp, origin, acks, items: items.into_iter().map(plain).collect() };
+        let unreadable = || Violation::new("Raft", format!("entry {index} of {cell} is unreadable"));
+        let batch = readable(bytes).ok_or_else(unreadable)?;
+        let stamp = batch.stamp;
         self.clock_of_leader(cell, stamp)?;
         // Before it is applied: if that panics, this is what was applied.
         let numbers = [u64::from(cell.0), term, index, hash];
@@ -412,6 +442,12 @@ fn nothing() -> Applied<Cell> {
     Applied { origin: Default::default(), outcomes: vec![], effects: vec![], sent_to: Default::default() }
 }
 
+fn readable(batch: &[u8]) -> Option<Batch<Command>> {
+    let batch: Batch<MetaOr<MetaCommand, Command>> = postcard::from_bytes(batch).ok()?;
+    let Batch { stamp, origin, acks, items } = batch;
+    Some(Batch { stamp, origin, acks, items: items.into_iter().map(plain).collect() })
+}
+
 fn plain(item: Item<MetaOr<MetaCommand, Command>>) -> Item<Command> {
     match item {
         Item::Command(MetaOr::Cell(command)) => Item::Command(command),
@@ -452,7 +488,16 @@ impl Hooks for Watch {
         *self.marks.borrow_mut().entry(name).or_default() += 1;
     }
 
+    fn applying(&self, witness: Witness<'_>) {
+        let mut applying = self.applying.borrow_mut();
+        let Witness { replica, cell, term, index, .. } = witness;
+        applying.by = Some(Place { node: replica.node(), cell, term, index });
+        applying.batch.clear();
+        applying.batch.extend_from_slice(witness.batch.unwrap_or_default());
+    }
+
     fn applied(&self, witness: Witness<'_>) {
+        self.applying.borrow_mut().by = None;
         let hash = witness.batch.map_or(0, xxh3_64);
         let numbers = [u64::from(witness.cell.0), witness.term, witness.index, hash];
         self.note("apply", Some(witness.replica.node()), &numbers, || {
@@ -495,6 +540,7 @@ fn hear_panics() {
                 LAST_PANIC.set(Some(format!("{message}{place}")));
                 // The books may be what panics: then they are borrowed, and the violation is made there.
                 if watch.committed.try_borrow().is_ok() {
+                    watch.tell_applying();
                     watch.violated(violation_of(&format!("{message}{place}")));
                 }
             });

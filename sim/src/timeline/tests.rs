@@ -56,6 +56,20 @@ fn a_known_mistake_is_seen_in_the_page_and_in_the_story() {
 }
 
 #[test]
+fn a_crash_in_an_apply_is_told_with_the_entry_that_was_applied() {
+    let plan = include_str!("../../corpus/reduction-that-makes-no-sense-is-refused.plan");
+    let plan = Plan::parse(plan).unwrap().with_mistake("cancel.subtracts_before_it_checks");
+    let (outcome, events) = run::kept(&plan);
+    let violation = outcome.violation.expect("the mistake shows");
+    assert_eq!(violation.oracle, "Crash");
+    let story = explain(&plan, &events, &violation);
+    let told = story.lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    for what in [" applies entry ", "cancel id order ", "reduction -92233720368547758.08"] {
+        assert!(told.contains(what), "{what} in {told}");
+    }
+}
+
+#[test]
 fn a_page_needs_nothing_from_outside_and_is_the_same_every_time() {
     let plan = plan(7, None, 2_000);
     let (outcome, events) = run::kept(&plan);
