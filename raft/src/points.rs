@@ -159,7 +159,7 @@ pub enum Kept {
 
 #[cfg(feature = "simulation")]
 pub use simulated::{
-    Hooks, Witness, applying, attach, detach, kept, mistake, node_random, now_ms, reached, seldom, witness,
+    Hooks, Witness, applied, applying, attach, detach, kept, mistake, node_random, now_ms, reached, seldom,
 };
 
 #[cfg(feature = "simulation")]
@@ -242,7 +242,7 @@ mod simulated {
         }
     }
 
-    pub fn witness(witness: Witness<'_>) {
+    pub fn applied(witness: Witness<'_>) {
         if let Some(hooks) = hooks() {
             hooks.applied(witness);
         }

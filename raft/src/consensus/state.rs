@@ -159,7 +159,7 @@ impl<M: Machine> Applier<M> {
         #[cfg(feature = "simulation")]
         {
             witness.applied = applied.as_ref().map(|applied| applied as &dyn Any);
-            crate::points::witness(witness);
+            crate::points::applied(witness);
         }
         self.watcher.applied(id.into(), applied, next);
         Ok(())

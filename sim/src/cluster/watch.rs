@@ -129,11 +129,12 @@ pub struct Watch {
 /// An entry that is being applied, if there is one.
 #[derive(Default)]
 struct Applying {
-    by: Option<Place>,
+    entry: Option<ReplicaEntry>,
     batch: Vec<u8>,
 }
 
-struct Place {
+/// Where an entry is, and on which node.
+struct ReplicaEntry {
     node: NodeId,
     cell: CellId,
     term: u64,
@@ -343,7 +344,7 @@ impl Watch {
     /// The entry that a replica was applying when something panicked, as if it had been applied.
     fn tell_applying(&self) {
         let Ok(mut applying) = self.applying.try_borrow_mut() else { return };
-        let Some(Place { node, cell, term, index }) = applying.by.take() else { return };
+        let Some(ReplicaEntry { node, cell, term, index }) = applying.entry.take() else { return };
         let batch = &applying.batch;
         let numbers = [u64::from(cell.0), term, index, xxh3_64(batch)];
         self.note("apply", Some(node), &numbers, || format!("{cell} {term}.{index}, which does not end"));
@@ -491,13 +492,13 @@ impl Hooks for Watch {
     fn applying(&self, witness: Witness<'_>) {
         let mut applying = self.applying.borrow_mut();
         let Witness { replica, cell, term, index, .. } = witness;
-        applying.by = Some(Place { node: replica.node(), cell, term, index });
+        applying.entry = Some(ReplicaEntry { node: replica.node(), cell, term, index });
         applying.batch.clear();
         applying.batch.extend_from_slice(witness.batch.unwrap_or_default());
     }
 
     fn applied(&self, witness: Witness<'_>) {
-        self.applying.borrow_mut().by = None;
+        self.applying.borrow_mut().entry = None;
         let hash = witness.batch.map_or(0, xxh3_64);
         let numbers = [u64::from(witness.cell.0), witness.term, witness.index, hash];
         self.note("apply", Some(witness.replica.node()), &numbers, || {

@@ -217,23 +217,20 @@ fn who_loses_everything_reads_of_the_settlement_too() {
     let mut cell = alone();
     let m = market(&mut cell, "m", definition(1));
     let [backer, layer, aside] = [1, 2, 3].map(|n| account(&mut cell, n, 500));
-    let beside = Instruction::Place(OrderRequest {
-        price: 100_000,
-        ..match order(aside, m, Side::Back, 50, "c") {
-            Instruction::Place(order) => order,
-            Instruction::Replace(_) => unreachable!("it places"),
-        }
-    });
-    for instruction in [order(backer, m, Side::Back, 200, "a"), order(layer, m, Side::Lay, 200, "b"), beside] {
-        let command = fund(&cell, instruction, 200);
-        run(&mut cell, command);
+    let place = |cell: &mut Cell, instruction| {
+        let command = fund(cell, instruction, 200);
+        run(cell, command);
+    };
+    place(&mut cell, order(aside, m, Side::Back, 200, "c"));
+    run(&mut cell, Command::CancelAll { account: aside, market: m });
+    for instruction in [order(backer, m, Side::Back, 200, "a"), order(layer, m, Side::Lay, 200, "b")] {
+        place(&mut cell, instruction);
     }
-    let cancel = Command::CancelAll { account: aside, market: m };
-    run(&mut cell, cancel);
     let fraction = |id| WinFraction { numerator: u32::from(id == 2), denominator: 1 };
     let result = MarketResult::Fractions((1..=3).map(|id| (RunnerId(id), fraction(id))).collect());
     let settle = Command::Settle { market: m, result, reference: reference("s") };
     assert_eq!(run(&mut cell, settle), Verdict::Done);
+    // Whatever comes next has the settlement pay first.
     account(&mut cell, 4, 1);
     let settled = |account| {
         let lines = cell.statement(account, None, 50).unwrap();
