@@ -255,6 +255,16 @@ fn actors_touch_the_world_only_through_the_seam() {
 }
 
 #[test]
+fn every_timer_is_one_that_a_simulation_hears() {
+    let timers = ["sleep", "sleep_until", "timeout", "timeout_at", "interval", "interval_at", "Sleep", "Timeout"];
+    let timers = timers.map(|timer| format!("tokio::time::{timer}"));
+    let timers: Vec<&str> = timers.iter().map(String::as_str).collect();
+    let allowed = ["raft/src/timer.rs", "raft/src/disk"];
+    assert_absent("raft/src", &timers, &allowed, "set it by raft/src/timer.rs");
+    assert_absent("actors/src", &timers, &[], "set it by raft/src/timer.rs");
+}
+
+#[test]
 fn the_domain_is_pure() {
     let impure =
         ["tokio", "ractor", "futures", "async", "await", "std::time", "f32", "f64", "HashMap", "HashSet", "tracing"];

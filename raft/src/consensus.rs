@@ -49,6 +49,7 @@ use crate::{
     mistake, reached,
     seam::Entropy,
     snapshots::SnapshotStore,
+    timer,
     wal::{GroupState, Wal},
 };
 
@@ -166,7 +167,7 @@ impl<M: Machine> Engine<M> {
             })?;
             linearizer.await_ready(&self.raft).await.map(|_| ()).map_err(|_| None)
         };
-        tokio::time::timeout(limit, confirm).await.unwrap_or(Err(None))
+        timer::timeout(limit, confirm).await.unwrap_or(Err(None))
     }
 
     /// Founds the group with these voters, unless it exists.

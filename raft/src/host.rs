@@ -56,6 +56,7 @@ use crate::{
     seam::{Class, Inbound, World},
     seldom,
     snapshots::SnapshotStore,
+    timer,
     wal::{Wal, WalConfig},
 };
 
@@ -281,7 +282,7 @@ impl<M: Machine> Host<M> {
     pub async fn drain(self: &Arc<Self>, limit: Duration) {
         self.draining.store(true, Ordering::Relaxed);
         // What is not finished in time is finished by the next leader.
-        let _ = tokio::time::timeout(limit, lead::drain(self)).await;
+        let _ = timer::timeout(limit, lead::drain(self)).await;
     }
 
     /// Stops every group and closes the log. What was acknowledged is on disk.
@@ -400,7 +401,7 @@ async fn turns<M: Machine>(host: Weak<Host<M>>, turn: Arc<Turn>) {
             tokio::select! {
                 biased;
                 () = turn.wake.notified() => {}
-                () = tokio::time::sleep_until(next_round) => {}
+                () = timer::sleep_until(next_round) => {}
             }
         }
         tokio::task::yield_now().await;
@@ -456,7 +457,7 @@ async fn alarms<M: Machine>(host: Weak<Host<M>>, turn: Arc<Turn>) {
 async fn compact<M: Machine>(host: Weak<Host<M>>) {
     const EVERY: Duration = Duration::from_secs(1);
     loop {
-        tokio::time::sleep(EVERY).await;
+        timer::sleep(EVERY).await;
         let Some(host) = host.upgrade() else { return };
         for group in host.groups.values() {
             if seldom!("snapshot.early")

@@ -8,7 +8,7 @@
 //! - [`wal`]: one log for all cells of a node, one fsync for whatever has gathered; [`snapshots`].
 //! - `consensus`: openraft, behind one module. `mesh`: messages to peers, gathered into frames.
 //!   `pump`: carries messages between cells.
-//! - [`points`]: where a simulation looks in.
+//! - [`timer`]: waiting; [`points`]: where a simulation looks in.
 //! - [`placement`] says where cells live, [`meta`] records it.
 //!
 //! What never lives here: prices, wallets, HTTP, quinn, configuration files. It is the only crate
@@ -27,6 +27,7 @@ mod pump;
 pub mod replica;
 pub mod seam;
 pub mod snapshots;
+pub mod timer;
 pub mod wal;
 
 pub use consensus::RaftId;

@@ -159,12 +159,12 @@ pub enum Kept {
 
 #[cfg(feature = "simulation")]
 pub use simulated::{
-    Hooks, Witness, applied, applying, attach, detach, kept, mistake, node_random, now_ms, reached, seldom,
+    Hooks, Witness, applied, applying, attach, detach, kept, mistake, node_random, now_ms, reached, seldom, timer,
 };
 
 #[cfg(feature = "simulation")]
 mod simulated {
-    use std::{any::Any, cell::RefCell, rc::Rc};
+    use std::{any::Any, cell::RefCell, panic::Location, rc::Rc};
 
     use super::Kept;
     use crate::{consensus::RaftId, ids::CellId};
@@ -196,6 +196,8 @@ mod simulated {
         fn applying(&self, witness: Witness<'_>);
         fn applied(&self, witness: Witness<'_>);
         fn kept(&self, replica: (CellId, RaftId), kept: Kept);
+        /// A timer went off; where in the code it was set.
+        fn timer(&self, set: &'static Location<'static>);
         /// What a wall clock would say on the node that is being run: only mistakes ask.
         fn now_ms(&self) -> u64;
         /// A number that differs between the nodes: only mistakes ask. Whoever runs the same on all
@@ -251,6 +253,12 @@ mod simulated {
     pub fn kept(replica: (CellId, RaftId), kept: Kept) {
         if let Some(hooks) = hooks() {
             hooks.kept(replica, kept);
+        }
+    }
+
+    pub fn timer(set: &'static Location<'static>) {
+        if let Some(hooks) = hooks() {
+            hooks.timer(set);
         }
     }
 

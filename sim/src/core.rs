@@ -9,7 +9,12 @@ mod clients;
 mod operator;
 mod world;
 
-use std::{any::Any, collections::VecDeque, panic::AssertUnwindSafe, rc::Rc};
+use std::{
+    any::Any,
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, Location},
+    rc::Rc,
+};
 
 use stakehold_actors::domain::{
     cell::Cell,
@@ -87,6 +92,8 @@ impl Hooks for Mistake {
     fn applied(&self, _: Witness<'_>) {}
 
     fn kept(&self, _: (CellId, RaftId), _: Kept) {}
+
+    fn timer(&self, _: &'static Location<'static>) {}
 
     fn now_ms(&self) -> u64 {
         0

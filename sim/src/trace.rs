@@ -117,3 +117,43 @@ impl std::fmt::Display for Event {
         f.write_str(&line)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use crate::{
+        cluster::run,
+        generate::{self, KINDS, Scenario, Wish},
+    };
+
+    #[test]
+    fn a_trace_holds_what_moved_a_run() {
+        let wish = Wish {
+            nodes: Some(3),
+            cells: Some(2),
+            clients: Some(4),
+            until_ms: Some(6_000),
+            rate: Some(40),
+            faults: Some(KINDS.into_iter().filter(|kind| ["power", "cut"].contains(&kind.name())).collect()),
+        };
+        let plan = generate::plan(Scenario::named("swarm").unwrap(), 1, &wish);
+        let (_, events) = run::kept(&plan);
+        let mut count: BTreeMap<&str, usize> = BTreeMap::new();
+        for event in &events {
+            *count.entry(event.kind).or_default() += 1;
+        }
+        for kind in
+            ["ask", "answer", "send", "deliver", "lost", "disk.write", "timer", "entry", "did", "apply", "fault"]
+        {
+            assert!(count.contains_key(kind), "no {kind} in {count:?}");
+        }
+        assert!(count["deliver"] + count["lost"] <= count["send"], "{count:?}");
+        let timers = events.iter().filter(|event| event.kind == "timer");
+        for timer in timers {
+            let place = timer.text.strip_prefix("set in ").expect("it says where");
+            assert!(place.starts_with("raft/src/") || place.starts_with("actors/src/"), "{timer}");
+            assert!(timer.node.is_some(), "{timer}");
+        }
+    }
+}

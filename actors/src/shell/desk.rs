@@ -17,7 +17,7 @@ use stakehold_raft::{
     meta::{MetaOr, WithMeta},
     mistake, reached,
     seam::World,
-    seldom,
+    seldom, timer,
 };
 use tokio::sync::oneshot;
 
@@ -355,11 +355,11 @@ impl Desk {
 
     /// Puts idle actors to sleep now and then.
     pub(super) async fn sweep(self: Arc<Self>) {
-        let mut tick = tokio::time::interval(std::time::Duration::from_millis(self.limits.idle_ms.max(10)));
+        let pause = std::time::Duration::from_millis(self.limits.idle_ms.max(10));
         loop {
-            tick.tick().await;
             self.passivate(false);
             self.watch_outbox();
+            timer::sleep(pause).await;
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use stakehold_raft::{CellId, Cells, NodeId, host::Host, mistake, seam::World};
+use stakehold_raft::{CellId, Cells, NodeId, host::Host, mistake, seam::World, timer};
 use tokio::sync::oneshot;
 
 use super::{
@@ -342,7 +342,7 @@ impl Exchange {
         }
         let sent = desk.group().read(|replica| replica.streams().get(&wallet).map_or(0, |(_, last, _)| *last));
         let patience = Duration::from_millis(self.limits.cancel_wait_ms);
-        tokio::time::timeout(patience, desk.group().delivered(wallet, sent)).await.is_ok_and(|delivered| delivered)
+        timer::timeout(patience, desk.group().delivered(wallet, sent)).await.is_ok_and(|delivered| delivered)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use stakehold_raft::{mistake, reached, seldom};
+use stakehold_raft::{mistake, reached, seldom, timer};
 use tokio::sync::broadcast;
 
 use super::{
@@ -88,7 +88,7 @@ impl MarketFeed {
                     Ok(book) => return Some(FeedEvent::Image(Box::new(book))),
                     Err(ApiError::Refused(_)) => return None,
                     // Whoever knows the book cannot be reached.
-                    Err(_) => tokio::time::sleep(RETRY).await,
+                    Err(_) => timer::sleep(RETRY).await,
                 }
                 continue;
             };

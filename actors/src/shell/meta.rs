@@ -6,6 +6,7 @@ use std::sync::Arc;
 use stakehold_raft::{
     CellId,
     meta::{MetaCommand, MetaOr, MetaVerdict},
+    timer,
 };
 
 use super::{
@@ -65,7 +66,7 @@ impl Exchange {
             if self.world.clock.now_ms() >= good_until {
                 return Err(ApiError::Unavailable);
             }
-            tokio::time::sleep(RETRY).await;
+            timer::sleep(RETRY).await;
         }
     }
 

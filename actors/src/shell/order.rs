@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::Shared};
-use stakehold_raft::{mistake, reached};
+use stakehold_raft::{mistake, reached, timer};
 use tokio::sync::oneshot;
 
 use super::{
@@ -128,7 +128,7 @@ impl Run {
         if !self.delay.is_zero() && !mistake!("order.bet_delay_skipped") {
             // Nothing is promised meanwhile: no money moves before the delay is over.
             permit.begin_delay();
-            tokio::time::sleep(self.delay).await;
+            timer::sleep(self.delay).await;
             reached!("order.bet_delay_served");
             if mistake!("order.admitted_after_its_delay") {
                 let OrderKey { account, market, .. } = self.key;
@@ -184,7 +184,7 @@ impl Run {
     async fn until_decided(&self, desk: &Desk, decision: oneshot::Receiver<Decision>) -> Result<Decision, Failure> {
         let now = desk.world.clock.now_ms();
         let left = Duration::from_millis((self.admission.good_until + GRACE_MS).saturating_sub(now));
-        match tokio::time::timeout(left, decision).await {
+        match timer::timeout(left, decision).await {
             Ok(Ok(decision)) => Ok(decision),
             // This node no longer leads, or missed the effect: the reference finds the verdict.
             Ok(Err(_)) if mistake!("market.deposed_activation_answers") => Ok(Decision::Decided(Err(Refusal::Expired))),

@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use stakehold_raft::{CellId, NodeId, reached};
+use stakehold_raft::{CellId, NodeId, reached, timer};
 
 use super::{
     exchange::Exchange,
@@ -40,7 +40,7 @@ impl Exchange {
             // By this node's clock, which decides here: nothing of it may take effect any more.
             return Err(Failure::Api(ApiError::Unavailable));
         }
-        let answer = tokio::time::timeout(Duration::from_millis(left), self.serve(cell, call)).await;
+        let answer = timer::timeout(Duration::from_millis(left), self.serve(cell, call)).await;
         answer.unwrap_or(Err(Failure::Api(ApiError::Unknown)))
     }
 

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use stakehold_raft::{CellId, NodeId, mistake};
+use stakehold_raft::{CellId, NodeId, mistake, timer};
 
 use super::{
     desk::Desk,
@@ -243,6 +243,6 @@ impl Exchange {
     }
 
     pub(super) async fn breathe(&self) {
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        timer::sleep(Duration::from_millis(2)).await;
     }
 }

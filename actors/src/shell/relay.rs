@@ -13,10 +13,10 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use stakehold_raft::{CellId, NodeId, mistake, reached, seldom};
+use stakehold_raft::{CellId, NodeId, mistake, reached, seldom, timer};
 use tokio::{
     sync::{Notify, broadcast, watch},
-    time::{Instant, timeout},
+    time::Instant,
 };
 
 use super::{
@@ -123,7 +123,7 @@ impl Recent {
             if let Some(told) = self.look(after) {
                 return told;
             }
-            if tokio::time::timeout_at(until, more).await.is_err() {
+            if timer::timeout_at(until, more).await.is_err() {
                 return Told { through: after.unwrap_or_default(), gap: false, deltas: Vec::new() };
             }
         }
@@ -199,7 +199,7 @@ impl Relay {
         let good_until = exchange.usual_deadline();
         let mut begun = self.begun.subscribe();
         let patience = Duration::from_millis(exchange.limits.deadline_ms);
-        let begun = timeout(patience, begun.wait_for(|begun| *begun)).await;
+        let begun = timer::timeout(patience, begun.wait_for(|begun| *begun)).await;
         begun.map_err(|_| ApiError::Unavailable)?.map_err(|_| ApiError::Unavailable)?;
         let request = Request::Book { market };
         let call = Call { principal: Principal::Operator, request_id: 0, good_until, request };
@@ -225,7 +225,7 @@ impl Relay {
             let Some(told) = self.ask_once(&exchange, through, tries).await else {
                 tries += 1;
                 drop(exchange);
-                tokio::time::sleep(RETRY).await;
+                timer::sleep(RETRY).await;
                 continue;
             };
             if told.gap && through.is_some() && !mistake!("feed.relay_gap_not_told") {

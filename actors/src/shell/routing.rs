@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use stakehold_raft::{CellId, NodeId, host::RequestError, ids::kind, mistake, reached, seldom};
+use stakehold_raft::{CellId, NodeId, host::RequestError, ids::kind, mistake, reached, seldom, timer};
 
 use super::{
     exchange::{Exchange, RETRY},
@@ -108,7 +108,7 @@ impl Exchange {
                 return Err(if repeatable { ApiError::Unavailable } else { ApiError::Unknown });
             }
             if hint.is_none() {
-                tokio::time::sleep(RETRY).await;
+                timer::sleep(RETRY).await;
             }
         }
     }
@@ -194,7 +194,7 @@ impl Exchange {
                 return Err(Failure::Api(ApiError::Unavailable));
             }
             if hint.is_none() {
-                tokio::time::sleep(RETRY).await;
+                timer::sleep(RETRY).await;
             }
         }
     }

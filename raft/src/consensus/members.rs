@@ -11,7 +11,7 @@ use openraft_rt::Instant as _;
 use tokio::time::Instant;
 
 use super::{Engine, RaftId};
-use crate::{machine::Machine, reached};
+use crate::{machine::Machine, reached, timer};
 
 /// A learner may be this many entries behind to become a voter.
 const NEAR: u64 = 100;
@@ -115,8 +115,7 @@ impl<M: Machine> Engine<M> {
     }
 
     async fn change(&self, change: ChangeMembers<RaftId, EmptyNode>, retain: bool) -> Result<(), String> {
-        let changed =
-            tokio::time::timeout(self.election * COMMIT_PATIENCE, self.raft.change_membership(change, retain));
+        let changed = timer::timeout(self.election * COMMIT_PATIENCE, self.raft.change_membership(change, retain));
         match changed.await {
             Ok(result) => result.map(|_| ()).map_err(|e| e.to_string()),
             Err(_) => Err("no quorum committed the change of members".into()),
@@ -144,7 +143,7 @@ impl<M: Machine> Engine<M> {
             if silent || moved.elapsed() > stall * SNAPSHOT_PATIENCE {
                 return Err(format!("{learner} does not catch up"));
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            timer::sleep(LOOK_EVERY).await;
         }
     }
 }

@@ -21,16 +21,16 @@ use openraft::{
         TransferLeaderResponse, VoteRequest, VoteResponse,
     },
 };
-use tokio::{
-    sync::oneshot,
-    time::{Instant, Sleep},
-};
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     codec, transfer,
     types::{RaftId, RaftVote, Snapshot, Types},
 };
-use crate::mesh::{Kind, Lost, Mesh};
+use crate::{
+    mesh::{Kind, Lost, Mesh},
+    timer,
+};
 
 /// Appends under way to one follower.
 const WINDOW: usize = 64;
@@ -88,7 +88,7 @@ impl Link {
             codec::put_target(to, target);
             write(to);
         });
-        match tokio::time::timeout(limit, call).await {
+        match timer::timeout(limit, call).await {
             Ok(answer) => answer.map_err(lost),
             Err(_) => Err(unanswered("a call in time")),
         }
@@ -131,7 +131,7 @@ impl RaftNetworkV2<Types> for Link {
             link: self,
             input: Some(input),
             under_way: VecDeque::new(),
-            alarm: Box::pin(tokio::time::sleep(patience)),
+            alarm: Box::pin(timer::sleep(patience)),
             held: None,
             entries_sent: None,
             failed: false,
@@ -203,10 +203,10 @@ struct Pipeline<'s, S> {
     under_way: VecDeque<UnderWay>,
     /// Goes off no earlier than the oldest answer is overdue; looked at once per period, not set
     /// again for every request.
-    alarm: Pin<Box<Sleep>>,
+    alarm: Pin<Box<timer::Sleep>>,
     /// A request without entries, which tells of a new commit index and can wait for the next one
     /// with entries: that tells of the same or a newer one.
-    held: Option<(AppendEntriesRequest<Types>, Pin<Box<Sleep>>)>,
+    held: Option<(AppendEntriesRequest<Types>, Pin<Box<timer::Sleep>>)>,
     entries_sent: Option<Instant>,
     failed: bool,
 }
@@ -235,7 +235,7 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
     fn take(&mut self, request: AppendEntriesRequest<Types>) {
         if request.entries.is_empty() {
             if self.entries_sent.is_some_and(|sent| sent.elapsed() < BUSY) {
-                let until = Box::pin(tokio::time::sleep(COMPANY));
+                let until = Box::pin(timer::sleep(COMPANY));
                 let until = self.held.take().map_or(until, |(_, until)| until);
                 self.held = Some((request, until));
                 return;

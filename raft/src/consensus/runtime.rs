@@ -10,7 +10,7 @@ use openraft_rt::{AsyncRuntime, Instant};
 use openraft_rt_tokio::{TokioInstant, TokioMpsc, TokioMutex, TokioOneshot, TokioRuntime, TokioWatch};
 use rand::TryRng;
 
-use crate::seam::Entropy;
+use crate::{seam::Entropy, timer};
 
 tokio::task_local! {
     static ENTROPY: Arc<dyn Entropy>;
@@ -50,7 +50,7 @@ impl TryRng for NodeRng {
 /// its line would be followed by another for the same line, at once.
 pub(crate) enum Sleep {
     Turn { asked: tokio::time::Instant, deadline: tokio::time::Instant, turned: bool },
-    Timer(Pin<Box<tokio::time::Sleep>>),
+    Timer(Pin<Box<timer::Sleep>>),
 }
 
 const GATHERING: Duration = Duration::from_micros(1);
@@ -61,7 +61,7 @@ impl Sleep {
         if deadline.saturating_duration_since(asked) <= GATHERING {
             Sleep::Turn { asked, deadline, turned: false }
         } else {
-            Sleep::Timer(Box::pin(tokio::time::sleep_until(deadline)))
+            Sleep::Timer(Box::pin(timer::sleep_until(deadline)))
         }
     }
 
@@ -87,13 +87,18 @@ impl Future for Sleep {
                 return task::Poll::Pending;
             }
             // Virtual time, which does not pass while anybody is awake.
-            *self = Sleep::Timer(Box::pin(tokio::time::sleep_until(deadline)));
+            *self = Sleep::Timer(Box::pin(timer::sleep_until(deadline)));
         }
         match &mut *self {
             Sleep::Turn { .. } => task::Poll::Pending,
             Sleep::Timer(sleep) => sleep.as_mut().poll(cx),
         }
     }
+}
+
+/// The timer is told to be set here and not in openraft, whose sources lie elsewhere on every machine.
+fn limited<F: Future>(duration: Duration, future: F) -> timer::Timeout<F> {
+    timer::timeout(duration, future)
 }
 
 pub(crate) struct SeededRuntime(TokioRuntime);
@@ -110,7 +115,7 @@ impl AsyncRuntime for SeededRuntime {
     type Sleep = Sleep;
     type Instant = TokioInstant;
     type TimeoutError = tokio::time::error::Elapsed;
-    type Timeout<R, T: Future<Output = R> + Send> = tokio::time::Timeout<T>;
+    type Timeout<R, T: Future<Output = R> + Send> = timer::Timeout<T>;
     type ThreadLocalRng = NodeRng;
     type Mpsc = TokioMpsc;
     type Watch = TokioWatch;
@@ -138,12 +143,12 @@ impl AsyncRuntime for SeededRuntime {
     }
 
     fn timeout<R, F: Future<Output = R> + Send>(duration: Duration, future: F) -> Self::Timeout<R, F> {
-        tokio::time::timeout(duration, future)
+        limited(duration, future)
     }
 
     fn timeout_at<R, F: Future<Output = R> + Send>(deadline: Self::Instant, future: F) -> Self::Timeout<R, F> {
         let wait = deadline.saturating_duration_since(TokioInstant::now());
-        tokio::time::timeout(wait, future)
+        limited(wait, future)
     }
 
     fn is_panic(error: &Self::JoinError) -> bool {

@@ -28,6 +28,7 @@ use crate::{
     mistake, reached,
     replica::{Applied, Batch, FrozenReplica, Replica},
     snapshots::{SnapshotError, SnapshotMeta as StoredMeta, SnapshotStore},
+    timer,
 };
 
 /// What the host wants to know. Called on the group's task, without the replica's lock.
@@ -171,7 +172,7 @@ async fn await_room(error: SnapshotError) -> Result<(), io::Error> {
     match error {
         SnapshotError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
             reached!("snapshot.disk_full");
-            tokio::time::sleep(FULL_RETRY).await;
+            timer::sleep(FULL_RETRY).await;
             Ok(())
         }
         error => Err(io::Error::other(error)),

@@ -19,7 +19,7 @@ use super::{
     network::Links,
     types::{RaftId, RaftVote, Snapshot, SnapshotMeta, Types},
 };
-use crate::{mesh::Kind, seldom};
+use crate::{mesh::Kind, seldom, timer};
 
 /// "Go on from this offset."
 const MORE: u8 = 0;
@@ -68,7 +68,7 @@ pub(super) async fn send(
         });
         let last = end == whole.total;
         let limit = links.snapshot_stall * if last { INSTALL_PATIENCE } else { 1 };
-        match tokio::time::timeout(limit, call).await {
+        match timer::timeout(limit, call).await {
             Ok(Ok(mut answer)) => match answer.try_get_u8() {
                 Ok(MORE) => {
                     let wanted = answer.try_get_u64_le().unwrap_or(u64::MAX);
@@ -89,7 +89,7 @@ pub(super) async fn send(
                 }
                 _ => return Err(StreamingError::Unreachable(Unreachable::from_string("the snapshot was refused"))),
             },
-            Ok(Err(_)) => tokio::time::sleep(RETRY).await,
+            Ok(Err(_)) => timer::sleep(RETRY).await,
             Err(_) => {}
         }
         if moved.elapsed() > links.snapshot_stall && !last {

@@ -20,7 +20,7 @@ use std::{
 
 use bytes::Buf;
 use futures::future::join_all;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::{Host, lead};
 use crate::{
@@ -29,6 +29,7 @@ use crate::{
     mesh::{Incoming, Kind, Mesh},
     mistake, reached,
     seam::Clock,
+    timer,
 };
 
 /// Milliseconds that a leader's clock may be ahead of its peers' median.
@@ -131,14 +132,14 @@ pub(super) async fn watch<M: Machine>(host: Weak<Host<M>>) {
             lead::give_up(&host).await;
         }
         drop(host);
-        tokio::time::sleep(ASK_EVERY).await;
+        timer::sleep(ASK_EVERY).await;
     }
 }
 
 async fn ask<M: Machine>(host: &Arc<Host<M>>, peer: NodeId) {
     let clock = &host.world.clock;
     let sent = clock.now_ms();
-    let answer = timeout(PATIENCE, host.mesh.call(peer, Kind::Time, CellId::META.0, |_| {})).await;
+    let answer = timer::timeout(PATIENCE, host.mesh.call(peer, Kind::Time, CellId::META.0, |_| {})).await;
     if let Ok(Ok(mut body)) = answer
         && let Ok(theirs) = body.try_get_u64_le()
     {

@@ -36,7 +36,7 @@ use crate::{
     machine::{Machine, Stamp},
     mistake, reached,
     replica::{Ack, Applied, Batch, Delivery, Item, Origin, Outcome, Receipt, Replica},
-    seldom,
+    seldom, timer,
 };
 pub use leading::Leadership;
 use leading::Leading;
@@ -307,7 +307,7 @@ impl<M: Machine> Group<M> {
     pub(crate) async fn propose_rounds(self: &Arc<Self>) {
         while let Some((number, body)) = self.next_round() {
             if seldom!("round.delayed") {
-                tokio::time::sleep(DELAY).await;
+                timer::sleep(DELAY).await;
             }
             let Some(engine) = self.engine() else { return };
             let group = self.clone();

@@ -14,7 +14,7 @@ use crate::{
     consensus::{Facts, RaftId},
     ids::{CellId, NodeId},
     machine::Machine,
-    mistake, seldom,
+    mistake, seldom, timer,
 };
 
 /// A voter may be this many entries behind to be handed leadership.
@@ -93,7 +93,7 @@ async fn found<M: Machine>(host: Weak<Host<M>>, group: Arc<Group<M>>) {
     }) else {
         return;
     };
-    tokio::time::sleep(election * 4 * rank).await;
+    timer::sleep(election * 4 * rank).await;
     if engine.is_founded().await {
         return;
     }
@@ -116,7 +116,7 @@ fn heir<M: Machine>(host: &Host<M>, facts: &Facts, preferred: &[NodeId]) -> Opti
 
 async fn rebalance<M: Machine>(host: Weak<Host<M>>) {
     loop {
-        tokio::time::sleep(REBALANCE).await;
+        timer::sleep(REBALANCE).await;
         let Some(host) = host.upgrade() else { return };
         if host.draining.load(Ordering::Relaxed) {
             return;
@@ -144,7 +144,7 @@ async fn hand_over<M: Machine>(host: &Host<M>, group: &Group<M>, to: RaftId) {
         group.hand_over(to).await;
     }
     let gone = leadership.wait_for(|lead| !lead.leading);
-    if tokio::time::timeout(host.config.election.1 * 4, gone).await.is_err() {
+    if timer::timeout(host.config.election.1 * 4, gone).await.is_err() {
         group.keep_leading();
     }
 }
@@ -164,6 +164,6 @@ pub(super) async fn give_up<M: Machine>(host: &Host<M>) {
 pub(super) async fn drain<M: Machine>(host: &Host<M>) {
     give_up(host).await;
     while host.groups.values().any(|group| !group.is_idle()) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        timer::sleep(Duration::from_millis(5)).await;
     }
 }

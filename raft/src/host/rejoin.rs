@@ -25,6 +25,7 @@ use crate::{
     ids::{CellId, NodeId},
     machine::Machine,
     mesh::{Incoming, Kind},
+    timer,
 };
 
 /// How often a replica asks, and how long it waits for an answer.
@@ -282,7 +283,7 @@ pub(super) async fn ask<M: Machine>(host: Weak<Host<M>>, group: Arc<Group<M>>) {
             }
         }
         drop(host);
-        tokio::time::sleep(ASK_EVERY).await;
+        timer::sleep(ASK_EVERY).await;
     }
 }
 
@@ -294,7 +295,7 @@ async fn ask_all<M: Machine>(host: &Host<M>, cell: CellId, join: Join) -> BTreeM
     let calls = others.map(|node| {
         let call = host.mesh.call(*node, Kind::Join, cell.0, |to| to.extend_from_slice(&body));
         async move {
-            let answer = tokio::time::timeout(ANSWER_WITHIN, call).await.ok()?.ok()?;
+            let answer = timer::timeout(ANSWER_WITHIN, call).await.ok()?.ok()?;
             Some((*node, postcard::from_bytes(&answer).ok()?))
         }
     });

@@ -13,6 +13,7 @@ use crate::{
     ids::NodeId,
     machine::Machine,
     mesh::{Incoming, Kind, Lost, Mesh, ReplyTo},
+    timer,
 };
 
 type Handler = Box<dyn Fn(NodeId, Bytes, Replier) + Send + Sync>;
@@ -90,7 +91,7 @@ impl<M: Machine> Host<M> {
     ) -> impl Future<Output = Result<Bytes, RequestError>> + Send + use<M> {
         let call = self.mesh.call(to, Kind::Request, 0, |frame| frame.extend_from_slice(&body));
         async move {
-            match tokio::time::timeout_at(deadline, call).await {
+            match timer::timeout_at(deadline, call).await {
                 Ok(Ok(mut answer)) if answer.first() == Some(&ANSWERED) => Ok(answer.split_off(1)),
                 Ok(Ok(_)) => Err(RequestError::Refused(to)),
                 Ok(Err(Lost::NotConnected)) => Err(RequestError::NotConnected(to)),

@@ -22,6 +22,7 @@ use super::clocks::Clocks;
 use crate::{
     ids::CellId,
     seam::{Clock, Entropy, World},
+    timer,
 };
 
 /// What a command in flight is worth waiting. A round costs its node and its peers about half a
@@ -195,7 +196,7 @@ impl Turn {
                     tokio::select! {
                         biased;
                         () = self.alarm_set.notified() => {}
-                        () = tokio::time::sleep_until(at) => {}
+                        () = timer::sleep_until(at) => {}
                     }
                 }
                 None => self.alarm_set.notified().await,

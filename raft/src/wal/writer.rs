@@ -23,7 +23,7 @@ use super::{
     labels::Mark,
     recover::{mark_file, segment_file},
 };
-use crate::{mistake, reached, seam::World, seldom};
+use crate::{mistake, reached, seam::World, seldom, timer};
 
 /// So long after the last batch the mark is written: long enough not to be in the way of a busy log.
 const MARK_AFTER_IDLE: Duration = Duration::from_millis(10);
@@ -272,7 +272,7 @@ impl Writer {
         let mut marked = self.last_groups.is_empty();
         while !self.shared.has_failed() {
             if !self.config.linger.is_zero() && self.shared.waits_for_batch() && !self.shared.closing() {
-                tokio::time::sleep(self.config.linger).await;
+                timer::sleep(self.config.linger).await;
             }
             if let Some(batch) = self.shared.next_batch() {
                 if !self.write(batch).await {
@@ -283,7 +283,7 @@ impl Writer {
                 break;
             } else if marked {
                 self.shared.wake.notified().await;
-            } else if tokio::time::timeout(MARK_AFTER_IDLE, self.shared.wake.notified()).await.is_err() {
+            } else if timer::timeout(MARK_AFTER_IDLE, self.shared.wake.notified()).await.is_err() {
                 if !self.mark(false).await {
                     return;
                 }
@@ -323,7 +323,7 @@ impl Writer {
             batch.dones.drain(..).for_each(|done| done(Ok(())));
         }
         if seldom!("wal.slow_sync") {
-            tokio::time::sleep(SLOW).await;
+            timer::sleep(SLOW).await;
         }
         if let Err(error) = self.world.disk.write(&file, active.next, data, true).await {
             reached!("wal.sync_failed");
@@ -494,7 +494,7 @@ impl Keeper {
                 self.shared.state().full = true;
                 self.shared.spare.notify_one();
                 // Sooner if a segment was unlinked, which gives room.
-                let _ = tokio::time::timeout(RETRY_FULL, self.shared.keep.notified()).await;
+                let _ = timer::timeout(RETRY_FULL, self.shared.keep.notified()).await;
             }
             Err(error) => self.shared.fail(&self.world, None, &error, &format!("preparing {file}")),
         }

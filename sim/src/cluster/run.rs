@@ -31,7 +31,7 @@ use super::{
     feeds::Feeds,
     node::{End, Life, SimNode},
     watch::{Seen, Watch, violation_of},
-    wires::{Change, Wires},
+    wires::{Change, Flight, Wires},
 };
 use crate::{
     oracles::Violation,
@@ -375,19 +375,26 @@ impl Run {
     fn deliver(&mut self) {
         while let Some(flight) = self.wires.arrived(self.now) {
             let Some(life) = self.nodes.get(&flight.to).and_then(|node| node.life.as_ref()) else { continue };
-            let hash = xxh3_64(&flight.frame);
-            let numbers = [u64::from(flight.from.0), flight.class as u64, flight.frame.len() as u64, hash];
-            self.watch
-                .note("deliver", Some(flight.to), &numbers, || format!("from {} {:?}", flight.from, flight.class));
+            self.note_frame("deliver", &flight);
             self.watch.enter(Some(flight.to), life.clock_ms());
             life.frame(flight.from, flight.class, flight.frame);
         }
+        while let Some(flight) = self.wires.lost() {
+            self.note_frame("lost", &flight);
+        }
+    }
+
+    fn note_frame(&self, kind: &'static str, flight: &Flight) {
+        let Flight { from, to, class, frame, .. } = flight;
+        let numbers = [u64::from(from.0), *class as u64, frame.len() as u64, xxh3_64(frame)];
+        self.watch.note(kind, Some(*to), &numbers, || format!("from {from} {class:?}"));
     }
 
     fn ask(&mut self) {
         for ask in self.clients.due(self.now, &self.watch) {
             if self.cut_off.contains(&ask.node) {
                 // Silence: the client's patience will end.
+                self.watch.note("unheard", Some(ask.node), &[ask.attempt], String::new);
                 continue;
             }
             let life = self.nodes.get(&ask.node).and_then(|node| node.life.as_ref());

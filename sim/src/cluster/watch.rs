@@ -6,7 +6,7 @@
 use std::{
     cell::{Cell as StdCell, RefCell},
     collections::{BTreeMap, BTreeSet, VecDeque},
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, Location, catch_unwind},
     rc::Rc,
     sync::Once,
 };
@@ -514,6 +514,11 @@ impl Hooks for Watch {
         if let Err(violation) = heard {
             self.violated(violation);
         }
+    }
+
+    fn timer(&self, set: &'static Location<'static>) {
+        let (file, line) = (set.file(), set.line());
+        self.note_here("timer", &[xxh3_64(file.as_bytes()), u64::from(line)], || format!("set in {file}:{line}"));
     }
 
     fn now_ms(&self) -> u64 {

@@ -5,7 +5,7 @@
 //!
 //! `tests/quic.rs` holds the real mesh to the same.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use stakehold_raft::{NodeId, seam::Class};
@@ -74,6 +74,8 @@ pub struct Wires {
     /// Frames that are stuck behind a cut or before a paused node.
     stuck: BTreeMap<(NodeId, NodeId), Vec<Flight>>,
     paused: BTreeSet<NodeId>,
+    /// Frames that never arrive, until somebody asks.
+    lost: VecDeque<Flight>,
     sent: BTreeMap<(NodeId, NodeId), u64>,
     count: u64,
     connections: u64,
@@ -97,6 +99,7 @@ impl Wires {
             flights: BTreeMap::new(),
             stuck: BTreeMap::new(),
             paused: BTreeSet::new(),
+            lost: VecDeque::new(),
             sent: BTreeMap::new(),
             count: 0,
             connections: 0,
@@ -116,8 +119,10 @@ impl Wires {
 
     pub fn send(&mut self, now: u64, from: NodeId, to: NodeId, class: Class, frame: Bytes) {
         let Some(pair) = self.pairs.get(&pair(from, to)) else { return };
-        let Some(connection) = pair.connection(class) else { return };
-        self.schedule(now, Flight { from, to, class, frame, connection });
+        match pair.connection(class) {
+            Some(connection) => self.schedule(now, Flight { from, to, class, frame, connection }),
+            None => self.lost.push_back(Flight { from, to, class, frame, connection: 0 }),
+        }
     }
 
     fn schedule(&mut self, now: u64, flight: Flight) {
@@ -145,6 +150,7 @@ impl Wires {
             let (from, to) = (flight.from, flight.to);
             let connection = self.pairs[&pair(from, to)].connection(flight.class);
             if connection != Some(flight.connection) || !self.alive.contains(&to) {
+                self.lost.push_back(flight);
                 continue;
             }
             let waiting = self.stuck.get(&(from, to)).is_some_and(|stuck| !stuck.is_empty());
@@ -154,6 +160,11 @@ impl Wires {
             }
             return Some(flight);
         }
+    }
+
+    /// The next frame of which it is known now that it never arrives.
+    pub fn lost(&mut self) -> Option<Flight> {
+        self.lost.pop_front()
     }
 
     /// When the next frame arrives.
@@ -223,8 +234,9 @@ impl Wires {
         pair.last.clear();
         let half_open = pair.half_open.take();
         pair.bulk_lost = None;
-        self.stuck.remove(&(a, b));
-        self.stuck.remove(&(b, a));
+        for key in [(a, b), (b, a)] {
+            self.lost.extend(self.stuck.remove(&key).unwrap_or_default());
+        }
         Some(match half_open {
             None => Change::Disconnected(a, b),
             Some((first, _)) => Change::GivenUp(if first == a { b } else { a }, first),
@@ -391,10 +403,13 @@ mod tests {
         send(&mut wires, 1_000_000, 3..5);
         wires.cut(1_000_000, B, A);
         wires.cut(1_000_000, A, B);
+        assert!(wires.lost().is_none());
         assert_eq!(wires.tend(2_600_000), [Change::Disconnected(A, B)]);
         wires.heal(2_700_000, B, A);
         wires.heal(2_700_000, A, B);
         assert!(all(&mut wires, 3_000_000).is_empty());
+        let lost = std::iter::from_fn(|| wires.lost()).map(|flight| flight.frame[0]);
+        assert_eq!(lost.collect::<Vec<_>>(), [3, 4]);
         assert_eq!(wires.tend(3_000_000), [Change::Connected(A, B)]);
     }
 

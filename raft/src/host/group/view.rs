@@ -9,7 +9,7 @@ use crate::{
     consensus::{Engine, RaftId},
     host::{error::ReadError, status::CellStatus},
     machine::Machine,
-    mistake, reached, seldom,
+    mistake, reached, seldom, timer,
 };
 
 /// How long a round is put off when a simulation asks for it.
@@ -70,7 +70,7 @@ impl<M: Machine> Group<M> {
             };
             reached!("read.index_shared", waiting.len() > 1);
             if seldom!("read.late_round") {
-                tokio::time::sleep(LATE).await;
+                timer::sleep(LATE).await;
             }
             let result = match self.engine() {
                 Some(engine) => engine.read_index().await.map_err(|leader| match leader {
