@@ -1,5 +1,6 @@
 //! The command line. Exit codes: 0 done, 1 failed, 2 the command line itself was wrong.
-//! An error is one sentence on standard error.
+//! An error is one sentence on standard error; of whoever asks for JSON, a wrong command line too is
+//! one object on standard output.
 
 use std::process::ExitCode;
 
@@ -51,7 +52,16 @@ enum Command {
 
 /// Runs what the command line says.
 pub fn run() -> ExitCode {
-    let done = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // A help or a version is no error.
+        Err(error) if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") => {
+            println!("{}", wrong_usage(&error));
+            return ExitCode::from(2);
+        }
+        Err(error) => error.exit(),
+    };
+    let done = match cli.command {
         Command::Dev(args) => dev::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Serve(args) => serve::run(&args),
@@ -67,6 +77,15 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A wrong command line, in the shape that the API gives its errors.
+fn wrong_usage(error: &clap::Error) -> serde_json::Value {
+    let text = error.render().to_string();
+    // What comes then is for people.
+    let message = text.split("\nUsage:").next().and_then(|text| text.split("\nFor more").next()).unwrap_or_default();
+    let message = message.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
+    serde_json::json!({"error": {"code": "USAGE", "message": message}})
 }
 
 /// Everything runs on one thread: a node's own work is ordered, and its clients' is not worth more.

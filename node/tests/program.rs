@@ -168,6 +168,25 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
+fn a_wrong_command_line_is_an_object_for_whoever_asks_for_json() {
+    for args in [&["bench", "--json", "--clents", "3"][..], &["ctl", "markets", "--json"], &["replay", "--json"]] {
+        let output = run(args);
+        assert_eq!((output.status.code(), output.stderr.len()), (Some(2), 0), "{args:?}: {output:?}");
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(said["error"]["code"], "USAGE");
+        assert!(
+            said["error"]["message"].as_str().is_some_and(|text| text.len() > 20 && !text.contains('\n')),
+            "{said}"
+        );
+        let plain: Vec<&str> = args.iter().copied().filter(|argument| *argument != "--json").collect();
+        let output = run(&plain);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{args:?}: {output:?}");
+    }
+    let help = run(&["bench", "--json", "--help"]);
+    assert!(help.status.success() && !help.stdout.starts_with(b"{"));
+}
+
+#[test]
 fn what_is_wrong_is_said_in_one_sentence_and_changes_nothing() {
     let (home, other) = (Home::found(), Home::found());
     let before = files(&home.dir());
