@@ -1,12 +1,20 @@
 //! `sim replay --step`: a run under the hand of whoever reads it. One line is one word of theirs.
 
-use std::io::{BufRead, Write};
+use std::{
+    io::{BufRead, Write},
+    rc::Rc,
+};
 
 use anyhow::Result;
+use stakehold_actors::domain::types::{AccountId, MarketId};
+use stakehold_raft::NodeId;
 
 use super::{replay::Point, run::reported, summary};
 use crate::{
-    cluster::run::{Outcome, Run},
+    cluster::{
+        run::{Outcome, Run, entity::Entity},
+        watch::Watch,
+    },
     plan::Plan,
 };
 
@@ -15,6 +23,8 @@ const HELP: &str = "\
   ms N              goes on for N virtual milliseconds, and shows what happened
   to POINT          goes on to an entry (cell=7 index=991) or a violation (I8), and shows nothing on the way
   state             shows nodes, cells and calls as they are now
+  market ID [nK]    shows a market: its book, who is in it, their open orders; as committed, or as node K has it
+  account ID [nK]   shows a wallet and its statement in the same way
   end               goes on to the end, and says how it ended: `state` shows what is there then
   quit              leaves";
 
@@ -24,6 +34,7 @@ enum Word {
     Ms(u64),
     To(Point),
     State,
+    Show(Entity, Option<NodeId>),
     Help,
     End,
     Quit,
@@ -43,12 +54,25 @@ impl std::str::FromStr for Word {
             "ms" => number().map(Word::Ms),
             "to" => rest.parse().map(Word::To),
             "state" | "s" => Ok(Word::State),
+            "market" | "account" => shown(word, rest),
             "help" | "h" | "?" => Ok(Word::Help),
             "end" => Ok(Word::End),
             "quit" | "q" => Ok(Word::Quit),
             other => Err(format!("{other:?} is no word here; there are:\n{HELP}")),
         }
     }
+}
+
+/// `249` or `249 n2`, after `market` or `account`.
+fn shown(word: &str, rest: &str) -> Result<Word, String> {
+    let (id, node) = rest.split_once(' ').map_or((rest, None), |(id, node)| (id, Some(node.trim())));
+    let id = id.parse().map_err(|_| format!("which {word}? {id:?} is no number"))?;
+    let node = node.map(|node| {
+        let number = node.strip_prefix('n').unwrap_or(node).parse().ok();
+        number.map(NodeId).ok_or_else(|| format!("{node:?} is no node, as n2 is"))
+    });
+    let entity = if word == "market" { Entity::Market(MarketId(id)) } else { Entity::Account(AccountId(id)) };
+    Ok(Word::Show(entity, node.transpose()?))
 }
 
 /// How a run under somebody's hand begins.
@@ -71,6 +95,8 @@ struct Ended {
     outcome: Outcome,
     /// Of the cluster at that time.
     state: String,
+    /// It has what was committed.
+    watch: Rc<Watch>,
 }
 
 impl Stepped<'_> {
@@ -114,7 +140,12 @@ impl Stepped<'_> {
                 match word {
                     Word::State => write!(out, "{}", ended.state)?,
                     Word::End => write!(out, "{}", self.ending(&ended.outcome))?,
-                    _ => writeln!(out, "the run is over: there are `state`, `end` and `quit`")?,
+                    Word::Show(entity, None) => write!(out, "{}", entity.committed(&ended.watch))?,
+                    Word::Show(..) => writeln!(out, "the run is over, and its nodes are gone: ask without one")?,
+                    _ => writeln!(
+                        out,
+                        "the run is over: there are `state`, `market ID`, `account ID`, `end` and `quit`"
+                    )?,
                 }
                 return Ok(Now::Over(ended));
             }
@@ -132,6 +163,10 @@ impl Stepped<'_> {
             Word::To(point) => go(&mut run, |run| point.reached(run)),
             Word::End => go(&mut run, |_| false),
             Word::State => write!(out, "{}", run.state()).map(|()| false)?,
+            Word::Show(entity, node) => {
+                let told = node.map_or_else(|| entity.committed(run.watch()), |node| entity.on(&run, node));
+                write!(out, "{told}").map(|()| false)?
+            }
             Word::Help | Word::Quit => false,
         };
         let shown = run.watch().trace().take_kept();
@@ -152,10 +187,10 @@ impl Stepped<'_> {
     /// A run that is over is let go: what can be asked of it later is kept.
     fn end(&self, now: Now, out: &mut impl Write) -> Result<Now> {
         let Now::On(run) = now else { return Ok(now) };
-        let state = run.state().to_string();
+        let (state, watch) = (run.state().to_string(), run.watch().clone());
         let outcome = run.finish();
         write!(out, "{}", self.ending(&outcome))?;
-        Ok(Now::Over(Box::new(Ended { outcome, state })))
+        Ok(Now::Over(Box::new(Ended { outcome, state, watch })))
     }
 
     /// How it ended.
@@ -196,7 +231,11 @@ mod tests {
 
     /// What is printed of a small quiet day in one cell when somebody says these words.
     fn said(words: &str) -> (Outcome, String) {
-        let wish = Wish { nodes: Some(3), cells: Some(1), until_ms: Some(2_000), ..Wish::default() };
+        said_of(2_000, words)
+    }
+
+    fn said_of(until_ms: u64, words: &str) -> (Outcome, String) {
+        let wish = Wish { nodes: Some(3), cells: Some(1), until_ms: Some(until_ms), ..Wish::default() };
         let plan = plan(Scenario::named("quiet-day").unwrap(), 1, &wish);
         let mut out = Vec::new();
         let stepped = Stepped { plan: &plan, again: "so", over: false };
@@ -214,6 +253,48 @@ mod tests {
         assert!(shown[3].contains("is no number"), "{}", shown[3]);
         assert!(shown[5].contains("committed"), "{}", shown[5]);
         assert!(outcome.seen.entries > 3 && outcome.at > 40_000 && outcome.at < 2_000_000);
+    }
+
+    #[test]
+    fn a_market_and_a_wallet_are_shown_as_committed_and_as_a_node_has_them() {
+        let (_, out) = said_of(8_000, "market 1\nms 6000\nmarket 1\nquit\n");
+        let shown: Vec<&str> = out.split(" > ").collect();
+        assert!(shown[1].starts_with("there is no market yet"), "{}", shown[1]);
+        let (_, known) = shown[3].split_once("market 1 is in no cell; there are ").expect("some other is");
+        let market = known.split([',', '\n']).next().unwrap();
+
+        let words = [
+            "ms 6000",
+            &format!("market {market}"),
+            &format!("market {market} n2"),
+            "account 7 n1",
+            "account 7",
+            "account",
+            &format!("market {market} north"),
+            &format!("market {market} n9"),
+            "end",
+            &format!("market {market}"),
+            "account 7 n1",
+        ];
+        let (_, out) = said_of(8_000, &words.join("\n"));
+        let shown: Vec<&str> = out.split(" > ").skip(2).collect();
+        for (at, what) in [
+            (0, format!("market {market}, committed in c0: open")),
+            (0, "\n  runner 1: to back ".into()),
+            (0, ": margin ".into()),
+            (0, "\n    order ".into()),
+            (1, format!("market {market}, as n2 has applied it in c0: open")),
+            (2, "account 7, as n1 has applied it in c0: available ".into()),
+            (3, "account 7, committed in c0: available ".into()),
+            (3, "\n     1 deposit ".into()),
+            (4, "which account? \"\" is no number".into()),
+            (5, "\"north\" is no node, as n2 is".into()),
+            (6, "there is no n9".into()),
+            (8, format!("market {market}, committed in c0: ")),
+            (9, "its nodes are gone".into()),
+        ] {
+            assert!(shown[at].contains(&what), "{what} in {}", shown[at]);
+        }
     }
 
     #[test]

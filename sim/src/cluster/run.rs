@@ -7,6 +7,7 @@
 //! - `state`: where it all stands, for people.
 
 mod board;
+pub mod entity;
 mod faults;
 pub(super) mod i7_replicas;
 mod l1_rest;
