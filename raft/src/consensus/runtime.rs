@@ -56,6 +56,7 @@ pub(crate) enum Sleep {
 const GATHERING: Duration = Duration::from_micros(1);
 
 impl Sleep {
+    #[track_caller]
     fn until(deadline: tokio::time::Instant) -> Self {
         let asked = tokio::time::Instant::now();
         if deadline.saturating_duration_since(asked) <= GATHERING {
@@ -65,6 +66,7 @@ impl Sleep {
         }
     }
 
+    #[track_caller]
     fn during(duration: Duration) -> Self {
         let now = tokio::time::Instant::now();
         Self::until(if duration <= GATHERING { now } else { now + duration })
@@ -94,11 +96,6 @@ impl Future for Sleep {
             Sleep::Timer(sleep) => sleep.as_mut().poll(cx),
         }
     }
-}
-
-/// The timer is told to be set here and not in openraft, whose sources lie elsewhere on every machine.
-fn limited<F: Future>(duration: Duration, future: F) -> timer::Timeout<F> {
-    timer::timeout(duration, future)
 }
 
 pub(crate) struct SeededRuntime(TokioRuntime);
@@ -143,12 +140,12 @@ impl AsyncRuntime for SeededRuntime {
     }
 
     fn timeout<R, F: Future<Output = R> + Send>(duration: Duration, future: F) -> Self::Timeout<R, F> {
-        limited(duration, future)
+        timer::timeout(duration, future)
     }
 
     fn timeout_at<R, F: Future<Output = R> + Send>(deadline: Self::Instant, future: F) -> Self::Timeout<R, F> {
         let wait = deadline.saturating_duration_since(TokioInstant::now());
-        limited(wait, future)
+        timer::timeout(wait, future)
     }
 
     fn is_panic(error: &Self::JoinError) -> bool {

@@ -517,7 +517,7 @@ impl Hooks for Watch {
     }
 
     fn timer(&self, set: &'static Location<'static>) {
-        let (file, line) = (set.file(), set.line());
+        let (file, line) = (in_its_crate(set.file()), set.line());
         self.note_here("timer", &[xxh3_64(file.as_bytes()), u64::from(line)], || format!("set in {file}:{line}"));
     }
 
@@ -528,6 +528,12 @@ impl Hooks for Watch {
     fn node_random(&self) -> u64 {
         rng::of(self.choices, &[0x4A4D, self.node.get().map_or(0, |node| u64::from(node.0))])
     }
+}
+
+/// A source file's path on every machine: those of other people's crates lie somewhere else on each.
+fn in_its_crate(file: &str) -> &str {
+    let crates = if file.starts_with('/') { file.rfind("/src/") } else { None };
+    crates.and_then(|src| file[..src].rfind('/')).map_or(file, |above| &file[above + 1..])
 }
 
 /// Panics on a thread that has a watch are kept, not printed.
