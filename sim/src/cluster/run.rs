@@ -4,7 +4,7 @@
 //!
 //! - `faults`: what the plan does to the cluster. `looks`: what is looked at between windows.
 //! - `i7_replicas`: whether replicas agree. `l1_rest`: after the last fault, until nothing is under way.
-//! - `state`: where it all stands, for people.
+//! - `state`: where it all stands, for people; `entity`: one market or wallet.
 
 mod board;
 pub mod entity;
