@@ -16,7 +16,7 @@ use crate::{
         replay::{self, ReplayArgs},
         serve::{self, ServeArgs},
     },
-    world::SystemEntropy,
+    world::{SystemEntropy, on_runtime},
 };
 
 /// Stakehold: a betting exchange that runs as a cluster of equal nodes. Any minority of them may
@@ -86,15 +86,6 @@ fn wrong_usage(error: &clap::Error) -> serde_json::Value {
     let message = text.split("\nUsage:").next().and_then(|text| text.split("\nFor more").next()).unwrap_or_default();
     let message = message.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
     serde_json::json!({"error": {"code": "USAGE", "message": message}})
-}
-
-/// Everything runs on one thread: a node's own work is ordered, and its clients' is not worth more.
-pub(crate) fn on_runtime<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("the system gives a runtime")
-        .block_on(work)
 }
 
 #[cfg(test)]

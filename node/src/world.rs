@@ -1,4 +1,4 @@
-//! The real world behind the seam: the system's clock, randomness and a way to end the process.
+//! The real world behind the seam: the system's clock, randomness, a runtime and a way to end the process.
 //! The disk is `stakehold_raft::disk::RealDisk`, the network [`crate::mesh::Mesh`].
 #![expect(clippy::disallowed_methods, reason = "the seam's own clock is where the system's is read")]
 
@@ -76,6 +76,15 @@ impl Fate for NodeFate {
             let _ = sender.try_send(reason.to_string());
         }
     }
+}
+
+/// Everything runs on one thread: a node's own work is ordered, and its clients' is not worth more.
+pub(crate) fn on_runtime<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("the system gives a runtime")
+        .block_on(work)
 }
 
 #[cfg(test)]

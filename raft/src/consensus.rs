@@ -31,6 +31,7 @@ use openraft::{
     errors::{ClientWriteError, LinearizableReadError, RaftError},
     raft::{AppendEntriesRequest, TransferLeaderRequest},
 };
+use serde::Serialize;
 use tokio::time::Instant;
 
 pub(crate) use codec::BATCH;
@@ -38,12 +39,10 @@ pub(crate) use members::Members;
 pub(crate) use network::Links;
 pub(crate) use runtime::with_entropy;
 pub(crate) use state::{At, Shared, Watcher};
-pub use types::RaftId;
 use types::{Outcome, Payload, Types};
 
 use crate::{
-    host::Role,
-    ids::CellId,
+    ids::{CellId, RaftId},
     machine::Machine,
     mesh::{Incoming, Kind, Mesh},
     mistake, reached,
@@ -82,6 +81,17 @@ pub(crate) enum Rejected {
     NotLeader(Option<RaftId>),
     /// It was in the log, and another leader may have cut it off.
     Discarded,
+}
+
+/// What a replica is in its group now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    Leader,
+    Candidate,
+    Follower,
+    Learner,
+    Stopped,
 }
 
 /// One look at a group.

@@ -37,17 +37,18 @@ use tokio::{
     time::Instant,
 };
 
+pub use crate::{consensus::Role, mesh::MeshStatus};
 pub use config::HostConfig;
 pub use effects::{Effects, Subscription};
 pub use error::{EffectsError, HostError, ProposeError, ReadError, RequestError};
 pub use group::{Group, Leadership, Proposal};
 pub use requests::Replier;
-pub use status::{CellStatus, Halted, HostStatus, LogStatus, MeshStatus, Role};
+pub use status::{CellStatus, Halted, HostStatus, LogStatus};
 pub(crate) use turn::{Alarm, Turn};
 
 use crate::{
-    consensus::{Answer, Engine, Links, RaftId, Start, Timing},
-    ids::{CellId, NodeId},
+    consensus::{Answer, Engine, Links, Start, Timing},
+    ids::{CellId, NodeId, RaftId},
     machine::Machine,
     mesh::{Incoming, Kind, Mesh},
     placement::Placement,

@@ -18,6 +18,46 @@ impl fmt::Display for NodeId {
     }
 }
 
+/// A voter: a node and its incarnation in one group. A replica that lost anything it had
+/// acknowledged comes back under the next incarnation and never votes under the old one.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RaftId(u64);
+
+impl RaftId {
+    pub fn new(node: NodeId, incarnation: u32) -> Self {
+        Self(u64::from(node.0) << 32 | u64::from(incarnation))
+    }
+
+    pub fn node(self) -> NodeId {
+        NodeId((self.0 >> 32) as u16)
+    }
+
+    pub fn incarnation(self) -> u32 {
+        self.0 as u32
+    }
+
+    pub(crate) fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+}
+
+impl fmt::Display for RaftId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.node(), self.incarnation())
+    }
+}
+
+impl fmt::Debug for RaftId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// A cell: one Raft group and one machine. `0..cells` hold wallets and markets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -30,7 +30,6 @@ pub mod snapshots;
 pub mod timer;
 pub mod wal;
 
-pub use consensus::RaftId;
 pub use host::{Group, Host, HostConfig};
-pub use ids::{CellId, Cells, NodeId};
+pub use ids::{CellId, Cells, NodeId, RaftId};
 pub use machine::{Machine, Out};

@@ -18,13 +18,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use serde::Serialize;
 use tokio::sync::{Notify, oneshot};
 
 pub(crate) use frame::Kind;
 use frame::{Header, Messages};
 
 use crate::{
-    host::MeshStatus,
     ids::NodeId,
     mistake,
     seam::{Class, Transport},
@@ -32,6 +32,20 @@ use crate::{
 
 /// A buffer is sent without waiting for the end of the turn when it has grown to this.
 const FULL_FRAME: usize = 1 << 20;
+
+/// What has gone through a node's mesh so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MeshStatus {
+    pub frames_sent: u64,
+    pub messages_sent: u64,
+    pub bytes_sent: u64,
+    pub frames_received: u64,
+    pub messages_received: u64,
+    /// Requests waiting for an answer.
+    pub pending: usize,
+    /// Frames that the transport did not take.
+    pub dropped: u64,
+}
 
 /// A request had no answer, and never will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@
 //! without it the macros are `false` or nothing, and no name of a point is in the binary. A test
 //! builds the node alone and looks.
 
-use crate::consensus::RaftId;
+use crate::ids::RaftId;
 
 /// Whether the known mistake of this name is to be made here. Never in a node that is built alone.
 #[cfg(not(feature = "simulation"))]
@@ -167,7 +167,7 @@ mod simulated {
     use std::{any::Any, cell::RefCell, panic::Location, rc::Rc};
 
     use super::Kept;
-    use crate::{consensus::RaftId, ids::CellId};
+    use crate::ids::{CellId, RaftId};
 
     /// An entry that a replica applies, before and right after.
     #[derive(Clone, Copy)]

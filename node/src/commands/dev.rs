@@ -66,7 +66,7 @@ pub struct DevArgs {
 pub fn run(args: &DevArgs) -> Result<(), String> {
     logging::start(&crate::config::Log { format: crate::config::LogFormat::Text, level: args.log_level.clone() })
         .map_err(|e| e.to_string())?;
-    crate::cli::on_runtime(async {
+    crate::world::on_runtime(async {
         let leave = signals::leave().map_err(|e| format!("Signals cannot be handled: {e}."))?;
         // Before anything is founded, so that the next try with other ports is a first start as well.
         let ports = nodes::choose_ports(args)?;

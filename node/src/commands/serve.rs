@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::{
-    cli::on_runtime,
     config::{
         Config, Override,
         keys::{KEYS, Key},
@@ -13,6 +12,7 @@ use crate::{
     logging,
     node::Node,
     signals,
+    world::on_runtime,
 };
 
 /// Run one node of a cluster.

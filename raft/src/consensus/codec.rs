@@ -16,9 +16,9 @@ use openraft::{
 use serde::{Deserialize, Serialize};
 
 use super::types::{
-    CommittedLeaderId, LeaderId, LogId, Membership, Payload, RaftEntry, RaftId, RaftVote, SnapshotMeta,
-    StoredMembership, Types,
+    CommittedLeaderId, LeaderId, LogId, Membership, Payload, RaftEntry, RaftVote, SnapshotMeta, StoredMembership, Types,
 };
+use crate::ids::RaftId;
 
 const BLANK: u8 = 0;
 /// The first byte of a batch's body; whoever encodes a batch writes it.

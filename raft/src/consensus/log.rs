@@ -21,10 +21,10 @@ use tokio::sync::oneshot;
 
 use super::{
     codec,
-    types::{LogId, RaftEntry, RaftId, RaftVote, Types},
+    types::{LogId, RaftEntry, RaftVote, Types},
 };
 use crate::{
-    ids::CellId,
+    ids::{CellId, RaftId},
     kept, mistake,
     points::{EntryId, Kept, Vote},
     reached, seldom,

@@ -10,8 +10,8 @@ use openraft::{ChangeMembers, EmptyNode, async_runtime::WatchReceiver};
 use openraft_rt::Instant as _;
 use tokio::time::Instant;
 
-use super::{Engine, RaftId};
-use crate::{machine::Machine, reached, timer};
+use super::Engine;
+use crate::{ids::RaftId, machine::Machine, reached, timer};
 
 /// A learner may be this many entries behind to become a voter.
 const NEAR: u64 = 100;

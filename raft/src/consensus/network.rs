@@ -25,9 +25,10 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     codec, transfer,
-    types::{RaftId, RaftVote, Snapshot, Types},
+    types::{RaftVote, Snapshot, Types},
 };
 use crate::{
+    ids::RaftId,
     mesh::{Kind, Lost, Mesh},
     timer,
 };

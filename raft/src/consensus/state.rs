@@ -19,11 +19,11 @@ use openraft::{
 };
 
 use super::{
-    RaftId, codec,
+    codec,
     types::{LogId, Payload, Snapshot, SnapshotMeta, StoredMembership, Types},
 };
 use crate::{
-    ids::CellId,
+    ids::{CellId, RaftId},
     machine::{Machine, Stamp},
     mistake, reached,
     replica::{Applied, Batch, FrozenReplica, Replica},

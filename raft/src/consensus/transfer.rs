@@ -17,9 +17,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{
     codec,
     network::Links,
-    types::{RaftId, RaftVote, Snapshot, SnapshotMeta, Types},
+    types::{RaftVote, Snapshot, SnapshotMeta, Types},
 };
-use crate::{mesh::Kind, seldom, timer};
+use crate::{ids::RaftId, mesh::Kind, seldom, timer};
 
 /// "Go on from this offset."
 const MORE: u8 = 0;

@@ -31,8 +31,8 @@ use super::{
     turn::{Alarm, Turn},
 };
 use crate::{
-    consensus::{At, BATCH, Engine, RaftId, Rejected, Shared, Watcher},
-    ids::{CellId, NodeId},
+    consensus::{At, BATCH, Engine, Rejected, Shared, Watcher},
+    ids::{CellId, NodeId, RaftId},
     machine::{Machine, Stamp},
     mistake, reached,
     replica::{Ack, Applied, Batch, Delivery, Item, Origin, Outcome, Receipt, Replica},

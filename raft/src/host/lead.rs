@@ -11,8 +11,8 @@ use std::{
 
 use super::{Group, Host, incarnation::Standing, rejoin};
 use crate::{
-    consensus::{Facts, RaftId},
-    ids::{CellId, NodeId},
+    consensus::Facts,
+    ids::{CellId, NodeId, RaftId},
     machine::Machine,
     mistake, seldom, timer,
 };

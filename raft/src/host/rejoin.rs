@@ -21,8 +21,7 @@ use tokio::time::{Duration, Instant};
 
 use super::{Group, Host, incarnation::second};
 use crate::{
-    consensus::RaftId,
-    ids::{CellId, NodeId},
+    ids::{CellId, NodeId, RaftId},
     machine::Machine,
     mesh::{Incoming, Kind},
     timer,

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Serialize, Serializer};
 
 use crate::{
-    consensus::{Facts, RaftId},
-    ids::{CellId, NodeId},
+    consensus::{Facts, Role},
+    ids::{CellId, NodeId, RaftId},
+    mesh::MeshStatus,
 };
 
 #[derive(Clone, Debug, Serialize)]
@@ -20,16 +21,6 @@ pub struct HostStatus {
     pub clock_ahead_ms: Option<u64>,
     pub log: LogStatus,
     pub mesh: MeshStatus,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    Leader,
-    Candidate,
-    Follower,
-    Learner,
-    Stopped,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -131,17 +122,4 @@ pub struct LogStatus {
     pub segments: u64,
     /// The disk has no room for another segment: what is prepared is for cancels and settlement.
     pub full: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct MeshStatus {
-    pub frames_sent: u64,
-    pub messages_sent: u64,
-    pub bytes_sent: u64,
-    pub frames_received: u64,
-    pub messages_received: u64,
-    /// Requests waiting for an answer.
-    pub pending: usize,
-    /// Frames that the transport did not take.
-    pub dropped: u64,
 }

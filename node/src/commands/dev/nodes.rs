@@ -156,7 +156,7 @@ impl Running {
                 .name(format!("node-{n}"))
                 .spawn(move || {
                     // Whoever listens may have given up: then there is nobody to tell.
-                    let _ = end.send(crate::cli::on_runtime(live(config, leave, started)));
+                    let _ = end.send(crate::world::on_runtime(live(config, leave, started)));
                 })
                 .map_err(|e| format!("A thread for node {n} cannot be started: {e}."))?;
             starting.push((n, start, ended));

@@ -7,9 +7,9 @@ use tokio::{sync::watch, time::Duration};
 
 use super::{Group, Queue};
 use crate::{
-    consensus::{At, Lead, RaftId},
+    consensus::{At, Lead},
     host::{error::ProposeError, status::Halted, turn::Alarm},
-    ids::CellId,
+    ids::{CellId, RaftId},
     machine::Machine,
     mistake, reached,
 };

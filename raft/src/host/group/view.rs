@@ -6,8 +6,9 @@ use tokio::sync::oneshot;
 
 use super::Group;
 use crate::{
-    consensus::{Engine, RaftId},
+    consensus::Engine,
     host::{error::ReadError, status::CellStatus},
+    ids::RaftId,
     machine::Machine,
     mistake, reached, seldom, timer,
 };
