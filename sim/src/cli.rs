@@ -11,6 +11,7 @@ mod explain;
 mod meta;
 mod museum;
 mod plan_of;
+mod point;
 mod pool;
 mod replay;
 mod run;

@@ -48,6 +48,10 @@ const MAGIC: &[u8; 8] = b"STAKEWAL";
 const END: &[u8; 4] = b"EOH.";
 const FILLER: u8 = 0xA5;
 
+pub(super) fn segment_file(dir: &str, segment: u64) -> String {
+    format!("{dir}/{segment:016}.wal")
+}
+
 /// The checksum of nothing, which carries the log's identity into every other.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seed(pub u32);

@@ -28,6 +28,10 @@ use crate::ids::NodeId;
 const SUPERBLOCK_MAGIC: &[u8; 8] = b"STAKESUP";
 const MARK_MAGIC: &[u8; 8] = b"STAKEMRK";
 
+pub(super) fn mark_file(dir: &str) -> String {
+    format!("{dir}/mark")
+}
+
 /// Bytes of the mark's file.
 pub(super) const MARK_FILE: u64 = 2 * BLOCK;
 

@@ -16,10 +16,10 @@ use bytes::Bytes;
 
 use super::{
     Group, GroupState, Position, Record, Recovered, WalConfig, WalError,
-    batch::{self, BLOCK, Bad, Item, Seed},
+    batch::{self, BLOCK, Bad, Item, Seed, segment_file},
     book::{Book, Op},
     frame::{self, Checkpoint, Frame},
-    labels::{self, MARK_FILE, Mark},
+    labels::{self, MARK_FILE, Mark, mark_file},
     writer::{Active, Start},
 };
 use crate::{
@@ -30,14 +30,6 @@ use crate::{
 pub(super) struct Opened {
     pub recovered: Recovered,
     pub start: Start,
-}
-
-pub(super) fn segment_file(dir: &str, segment: u64) -> String {
-    format!("{dir}/{segment:016}.wal")
-}
-
-pub(super) fn mark_file(dir: &str) -> String {
-    format!("{dir}/mark")
 }
 
 fn failed(what: &str) -> impl FnOnce(std::io::Error) -> WalError {

@@ -17,11 +17,10 @@ use tokio::{sync::Notify, task::JoinHandle};
 
 use super::{
     Done, Group, Position, Record, WalConfig, WalStats,
-    batch::{self, BLOCK, HEADER, Seed},
+    batch::{self, BLOCK, HEADER, Seed, segment_file},
     book::{Book, Op},
     frame,
-    labels::Mark,
-    recover::{mark_file, segment_file},
+    labels::{Mark, mark_file},
 };
 use crate::{mistake, reached, seam::World, seldom, timer};
 

@@ -9,7 +9,7 @@ use anyhow::Result;
 use stakehold_actors::domain::types::{AccountId, MarketId};
 use stakehold_raft::NodeId;
 
-use super::{replay::Point, run::reported, summary};
+use super::{point::Point, run::reported, summary};
 use crate::{
     cluster::{
         run::{Outcome, Run, entity::Entity},
