@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use stakehold_raft::{CellId, machine::Stamp};
 
 use super::{
+    content::content,
     ledger::{Checkpoint, Posting, Totals},
-    references::content,
     types::{
         AccountId, MarketDefinition, MarketId, MarketResult, Minor, OrderId, OrderRequest, OrderView, Persistence,
         Reference, Refusal, RunnerId,

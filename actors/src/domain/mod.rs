@@ -3,7 +3,8 @@
 //!
 //! - [`command`]: what a cell is told, answers, sends and tells.
 //! - [`cell`]: carries it out. [`wallet`] and [`market`] are the entities, [`funding`] a market's
-//!   side of the money protocol, [`references`] what was answered, [`deadlines`] what comes due,
+//!   side of the money protocol, [`references`] what was answered under each ([`content`] tells calls apart),
+//!   [`deadlines`] what comes due,
 //!   [`ledger`] the books.
 //! - [`buckets`]: the copy-on-write map under wallets and references.
 //!
@@ -14,6 +15,7 @@ pub mod book;
 pub mod buckets;
 pub mod cell;
 pub mod command;
+pub mod content;
 pub mod deadlines;
 pub mod funding;
 pub mod ladder;

@@ -6,27 +6,14 @@
 
 use serde::{Deserialize, Serialize};
 use stakehold_raft::{mistake, reached};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
     buckets::{Buckets, Keyed},
     command::Instruction,
+    content::ANY_CONTENT,
     types::{AccountId, MarketId, Minor, OrderId, OrderRequest, OrderView, Reference, Refusal},
 };
-
-/// A hash of a call's content; never [`ANY_CONTENT`].
-pub fn content<T: Serialize>(call: &T) -> u64 {
-    // Nearly all calls are this short, and asking for memory costs more than hashing them.
-    let mut short = [0; 192];
-    let hash = match postcard::to_slice(call, &mut short) {
-        Ok(bytes) => xxh3_64(bytes),
-        Err(_) => xxh3_64(&postcard::to_stdvec(call).expect("calls are plain data")),
-    };
-    hash.max(1)
-}
-
-/// The content of a verdict that was given before its call came (a cancel by reference).
-pub const ANY_CONTENT: u64 = 0;
 
 /// What a reference belongs to. The account stands in the clear beside the hash, so that nobody
 /// can choose references that collide with another account's.

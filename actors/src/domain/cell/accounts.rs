@@ -8,8 +8,9 @@ use crate::{
     api::WalletReceipt,
     domain::{
         command::Verdict,
+        content::content,
         ledger::Account,
-        references::{Key, Known, Stored, content},
+        references::{Key, Known, Stored},
         settlement::BASIS_POINTS,
         types::{AccountId, Minor, Reference, Refusal},
         wallet::{LineKind, MAX_BALANCE, MAX_NAME},

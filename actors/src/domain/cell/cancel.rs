@@ -11,8 +11,9 @@ use crate::{
     api::WhichOrder,
     domain::{
         command::{Effect, Instruction, OrderKey, Verdict},
+        content::ANY_CONTENT,
         market::Changes,
-        references::{ANY_CONTENT, Key, Stored},
+        references::{Key, Stored},
         types::{AccountId, MarketId, Minor, OrderId, Refusal},
     },
 };

@@ -11,10 +11,11 @@ use super::{
 };
 use crate::domain::{
     command::Verdict,
+    content::content,
     deadlines::Deadline,
     funding::Funding,
     market::{Changes, Market},
-    references::{Key, Known, Stored, content},
+    references::{Key, Known, Stored},
     types::{MarketDefinition, MarketId, MarketResult, MarketStatus, Reference, Refusal, RunnerId},
 };
 

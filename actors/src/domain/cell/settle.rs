@@ -10,8 +10,9 @@ use super::{
 };
 use crate::domain::{
     command::{CollectKind, CreditKind, Effect, Verdict},
+    content::content,
     deadlines::Deadline,
-    references::{Stored, content},
+    references::Stored,
     types::{MarketId, MarketResult, Reference, Refusal},
 };
 
