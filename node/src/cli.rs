@@ -1,6 +1,6 @@
 //! The command line. Exit codes: 0 done, 1 failed, 2 the command line itself was wrong.
-//! An error is one sentence on standard error; of whoever asks for JSON, a wrong command line too is
-//! one object on standard output.
+//! An error is one sentence on standard error. With `--json` a wrong command line is one object on
+//! standard output, as an error of `ctl` is.
 
 use std::process::ExitCode;
 
@@ -82,7 +82,7 @@ pub fn run() -> ExitCode {
 /// A wrong command line, in the shape that the API gives its errors.
 fn wrong_usage(error: &clap::Error) -> serde_json::Value {
     let text = error.render().to_string();
-    // What comes then is for people.
+    // What comes after it, how to call the program, is for people.
     let message = text.split("\nUsage:").next().and_then(|text| text.split("\nFor more").next()).unwrap_or_default();
     let message = message.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
     serde_json::json!({"error": {"code": "USAGE", "message": message}})

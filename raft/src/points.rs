@@ -1,9 +1,9 @@
 //! Points in the code where a simulation looks in, or lends a hand: known mistakes that it switches
 //! on one at a time ([`mistake!`](crate::mistake)), things that happen seldom and that it makes
 //! happen often ([`seldom!`](crate::seldom)), marks that say a place was reached
-//! ([`reached!`](crate::reached)), and every entry as it is applied ([`Witness`]). Some mistakes need
-//! what pure code must not have: [`wall_clock!`](crate::wall_clock) and
-//! [`node_random!`](crate::node_random).
+//! ([`reached!`](crate::reached)), every timer that goes off ([`crate::timer`]), and every entry as it is
+//! applied ([`Witness`]). Some mistakes need what pure code must not have:
+//! [`wall_clock!`](crate::wall_clock) and [`node_random!`](crate::node_random).
 //!
 //! All of it is there only with the feature `simulation`, which only the simulator's crate asks for:
 //! without it the macros are `false` or nothing, and no name of a point is in the binary. A test

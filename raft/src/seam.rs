@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 
 use crate::ids::NodeId;
 
-/// Wall-clock time. Intervals and timeouts use `tokio::time`.
+/// Wall-clock time. Who waits for time to pass uses [`crate::timer`].
 pub trait Clock: Send + Sync + 'static {
     /// Milliseconds since the Unix epoch.
     fn now_ms(&self) -> u64;

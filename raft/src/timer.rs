@@ -1,6 +1,6 @@
 //! Waiting for time to pass. In a node these are tokio's timers and nothing else; a simulation is told
 //! when one goes off, and where in the code it was set. No other code of replication or of the actors
-//! sets a timer: a test reads the sources.
+//! sets a timer, but the disk in memory, whose operations are told anyway: a test reads the sources.
 
 #[cfg(not(feature = "simulation"))]
 pub use tokio::time::{Sleep, Timeout, sleep, sleep_until, timeout, timeout_at};

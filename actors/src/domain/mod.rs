@@ -3,8 +3,8 @@
 //!
 //! - [`command`]: what a cell is told, answers, sends and tells.
 //! - [`cell`]: carries it out. [`wallet`] and [`market`] are the entities, [`funding`] a market's
-//!   side of the money protocol, [`references`] what was answered under each ([`content`] tells calls apart),
-//!   [`deadlines`] what comes due, [`ledger`] the books.
+//!   side of the money protocol, [`references`] what was answered, [`content`] whether a call is the
+//!   same as before, [`deadlines`] what comes due, [`ledger`] the books.
 //! - [`buckets`]: the copy-on-write map under wallets and references.
 //!
 //! Everything here is deterministic: no clock (time comes with the command), no I/O, no
