@@ -4,9 +4,10 @@
 use std::fmt::{self, Write as _};
 
 use stakehold_actors::{
-    api::RunnerBook,
+    api::{AccountView, RunnerBook, StatementLine},
     domain::{
         cell::Cell,
+        market::Market,
         types::{AccountId, MarketId, Minor, Side},
     },
 };
@@ -76,46 +77,40 @@ impl Entity {
 
     fn told(self, cell: &Cell) -> Option<String> {
         let mut out = String::new();
-        match self {
-            Entity::Market(id) => market(&mut out, cell, id),
-            Entity::Account(id) => account(&mut out, cell, id),
-        }
-        .map(|written| {
-            written.expect("a string takes all");
-            out
-        })
+        let written = match self {
+            Entity::Market(id) => market(&mut out, cell, cell.market(id)?),
+            Entity::Account(id) => account(&mut out, &cell.account_view(id)?, &cell.statement(id, None, usize::MAX)?),
+        };
+        written.expect("a string takes all");
+        Some(out)
     }
 }
 
-fn market(out: &mut String, cell: &Cell, id: MarketId) -> Option<fmt::Result> {
-    let market = cell.market(id)?;
+fn market(out: &mut String, cell: &Cell, market: &Market) -> fmt::Result {
     let (view, book) = (market.view(), market.book());
-    let mut write = || {
-        let play = if market.in_play() { " in play" } else { "" };
-        let status = format!("{:?}", market.status()).to_lowercase();
-        writeln!(out, ": {status}{play}, epoch {}, change {}", view.epoch, book.sequence)?;
-        if view.settlement > 0 {
-            let done = if view.finalised { ", final" } else { "" };
-            writeln!(out, "  settlement {}{done}: {:?}", view.settlement, view.result)?;
+    let play = if market.in_play() { " in play" } else { "" };
+    let status = format!("{:?}", market.status()).to_lowercase();
+    writeln!(out, ": {status}{play}, epoch {}, change {}", view.epoch, book.sequence)?;
+    if view.settlement > 0 {
+        let done = if view.finalised { ", final" } else { "" };
+        writeln!(out, "  settlement {}{done}: {:?}", view.settlement, view.result)?;
+    }
+    for runner in &book.runners {
+        levels(out, runner)?;
+    }
+    for account in market.accounts() {
+        let (margin, exposure) = (market.margin(account), market.exposure(account));
+        let held = cell.held(account, market.id());
+        write!(out, "  account {account}: margin {margin}, exposure {exposure}")?;
+        writeln!(out, "{}", if held == Minor::ZERO { String::new() } else { format!(", held {held}") })?;
+        for order in market.orders_of(account).iter().filter(|order| order.remaining.is_positive()) {
+            let side = if order.side == Side::Back { "backs" } else { "lays" };
+            let (size, at) = (order.remaining, odds(order.price));
+            write!(out, "    order {}: {side} {} with {size} at {at}", order.order, order.runner)?;
+            writeln!(out, ", {} matched, reference {}", order.matched, order.reference)?;
         }
-        for runner in &book.runners {
-            levels(out, runner)?;
-        }
-        for account in market.accounts() {
-            let (margin, exposure) = (market.margin(account), market.exposure(account));
-            let held = cell.held(account, id);
-            write!(out, "  account {account}: margin {margin}, exposure {exposure}")?;
-            writeln!(out, "{}", if held == Minor::ZERO { String::new() } else { format!(", held {held}") })?;
-            for order in market.orders_of(account).iter().filter(|order| order.remaining.is_positive()) {
-                let side = if order.side == Side::Back { "backs" } else { "lays" };
-                let (size, at) = (order.remaining, odds(order.price));
-                write!(out, "    order {}: {side} {} with {size} at {at}", order.order, order.runner)?;
-                writeln!(out, ", {} matched, reference {}", order.matched, order.reference)?;
-            }
-        }
-        Ok(())
-    };
-    Some(write())
+    }
+    Ok(())
 }
 
 fn levels(out: &mut String, runner: &RunnerBook) -> fmt::Result {
@@ -127,26 +122,17 @@ fn levels(out: &mut String, runner: &RunnerBook) -> fmt::Result {
     writeln!(out, "  runner {}: to back {back}; to lay {lay}; {} matched", runner.runner, runner.matched)
 }
 
-fn account(out: &mut String, cell: &Cell, id: AccountId) -> Option<fmt::Result> {
-    let view = cell.account_view(id)?;
-    let statement = cell.statement(id, None, usize::MAX)?;
-    let mut write = || {
-        write!(out, ": available {}, owed {}, in markets {}", view.available, view.owed, view.in_markets)?;
-        let entered: Vec<_> = view.markets.iter().map(ToString::to_string).collect();
-        writeln!(out, "{}", if entered.is_empty() { String::new() } else { format!(" ({})", entered.join(", ")) })?;
-        for line in statement.iter().rev() {
-            let market = line.market.map_or_else(String::new, |market| format!(" market {market}"));
-            let reference = line.reference.as_ref().map_or_else(String::new, |it| format!(" reference {it}"));
-            let (number, kind, amount, left) = (line.number, &line.kind, line.amount, line.available);
-            writeln!(
-                out,
-                "  {number:>4} {kind:<8} {amount:>12}{market}{reference}, leaves {left} and owes {}",
-                line.owed
-            )?;
-        }
-        Ok(())
-    };
-    Some(write())
+fn account(out: &mut String, view: &AccountView, statement: &[StatementLine]) -> fmt::Result {
+    write!(out, ": available {}, owed {}, in markets {}", view.available, view.owed, view.in_markets)?;
+    let entered: Vec<_> = view.markets.iter().map(ToString::to_string).collect();
+    writeln!(out, "{}", if entered.is_empty() { String::new() } else { format!(" ({})", entered.join(", ")) })?;
+    for line in statement.iter().rev() {
+        let market = line.market.map_or_else(String::new, |market| format!(" market {market}"));
+        let reference = line.reference.as_ref().map_or_else(String::new, |it| format!(" reference {it}"));
+        let (number, kind, amount, left, owed) = (line.number, &line.kind, line.amount, line.available, line.owed);
+        writeln!(out, "  {number:>4} {kind:<8} {amount:>12}{market}{reference}, leaves {left} and owes {owed}")?;
+    }
+    Ok(())
 }
 
 fn odds(hundredths: u32) -> String {
