@@ -222,6 +222,7 @@ pub enum ApiError {
     Invalid(String),
     #[error("This token may not do that; use the account's own token or the operator's.")]
     Forbidden,
+    /// This call did nothing, and will do nothing; an earlier one with its reference stands.
     #[error("Too much is in flight; try again in {retry_after_ms} ms.")]
     Busy { retry_after_ms: u64 },
     /// No quorum or no leader within the deadline; nothing is known to have happened.

@@ -179,6 +179,30 @@ async fn the_orders_of_a_call_are_carried_out_in_its_order() {
     assert_audit_is_zero(&cluster).await;
 }
 
+/// A cell has room for 2,048 new orders. Whoever is told that it has none may go elsewhere with the bet.
+#[tokio::test(start_paused = true)]
+async fn of_a_call_that_finds_no_room_nothing_is_placed() {
+    const ORDERS: usize = 200;
+    let cluster = Cluster::start(1).await;
+    let ada = account(&cluster, 17, 10_000_000).await;
+    let market = market(&cluster, 1).await;
+    let calls = (0..11).map(|call| {
+        let orders = vec![order(1, Side::Back, 300, 200); ORDERS];
+        cluster.call(1, Request::Place { account: ada, market, reference: reference(&format!("c{call}")), orders })
+    });
+    let answers = futures::future::join_all(calls).await;
+    let busy = answers.iter().filter(|answer| matches!(answer, Err(ApiError::Busy { .. }))).count();
+    assert_eq!(busy, 1, "room for ten calls and a part of one");
+    let Ok(Response::Orders(all)) = cluster.call(2, Request::ListOrders { account: ada, market: None }).await else {
+        panic!("orders")
+    };
+    for (call, answer) in answers.iter().enumerate() {
+        let there = all.iter().filter(|view| view.reference == reference(&format!("c{call}"))).count();
+        assert_eq!(there, if answer.is_ok() { ORDERS } else { 0 }, "call {call}: {answer:?}");
+    }
+    assert_audit_is_zero(&cluster).await;
+}
+
 /// A cell has room for 2,048 new orders; a bet delay of five seconds must not make that 400 a second.
 #[tokio::test(start_paused = true)]
 async fn orders_in_a_bet_delay_take_no_room_from_others() {

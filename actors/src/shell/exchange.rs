@@ -136,11 +136,16 @@ impl Exchange {
                     })
                 });
                 let replies = self.execute(desk, market, instructions.collect(), stamps)?;
-                let mut reports = Vec::with_capacity(replies.len());
-                for (reply, index) in replies.into_iter().zip(0..) {
-                    let outcome = reply.await.map_err(|_| Failure::NotLeader(None))??;
-                    reports.push(PlaceReport { index, outcome });
-                }
+                // A reply that nobody gives: the order was never taken out of the actor's mailbox.
+                let landed = |reply: Result<Landing, _>| reply.unwrap_or(Err(Failure::NotLeader(None)));
+                let landings: Vec<Landing> = futures::future::join_all(replies).await.into_iter().map(landed).collect();
+                let outcomes = if mistake!("place.part_is_nothing") {
+                    landings.into_iter().collect::<Result<Vec<_>, _>>()?
+                } else {
+                    all_or_unknown(landings)?
+                };
+                let report = |(outcome, index)| PlaceReport { index, outcome };
+                let reports = outcomes.into_iter().zip(0..).map(report).collect();
                 Ok(Response::Placed { market, reference, reports })
             }
             Request::Replace { account, market, order, price, reference } => {
@@ -255,12 +260,15 @@ impl Exchange {
             return Err(Failure::NotLeader(self.host.leader_of(desk.id).map(|NodeId(n)| n)));
         }
         self.room_for_orders()?;
+        // Room for all of them, or for none: of a call that is refused for want of room nothing is done.
+        let room = || desk.admission.enter(Urgency::NewOrder);
+        let permits = std::iter::repeat_with(room).take(instructions.len()).collect::<Result<Vec<_>, _>>()?;
         let line = Line::form(instructions.len());
         instructions
             .into_iter()
             .zip(line)
-            .map(|(instruction, line)| {
-                let permit = desk.admission.enter(Urgency::NewOrder)?;
+            .zip(permits)
+            .map(|((instruction, line), permit)| {
                 let (reply, receiver) = oneshot::channel();
                 desk.to_market(market, |busy| MarketMessage::Execute {
                     exchange: self.clone(),
@@ -320,7 +328,12 @@ impl Exchange {
             self.market_command(desk, market, command)
         }))
         .await;
-        for verdict in all_or_unknown(verdicts)? {
+        let verdicts = if mistake!("cancel.part_is_nothing") {
+            verdicts.into_iter().collect::<Result<Vec<_>, _>>()?
+        } else {
+            all_or_unknown(verdicts)?
+        };
+        for verdict in verdicts {
             reports.push(match verdict {
                 Verdict::Cancelled { order, cancelled, released } => {
                     money += released;
@@ -358,10 +371,9 @@ fn refused(refusal: Refusal) -> Failure {
 /// The verdicts on what one call asks for, or why there are none. That nothing has happened, and all may be
 /// asked again, is said only where it is so of each: with a part of it done, or perhaps done, the
 /// outcome is open.
-fn all_or_unknown(verdicts: Vec<Result<Verdict, Failure>>) -> Result<Vec<Verdict>, Failure> {
+fn all_or_unknown<T>(verdicts: Vec<Result<T, Failure>>) -> Result<Vec<T>, Failure> {
     let open = Failure::Api(ApiError::Unknown);
-    let done = verdicts.iter().any(|verdict| verdict.is_ok() || verdict.as_ref().is_err_and(|why| *why == open))
-        && !mistake!("cancel.part_is_nothing");
+    let done = verdicts.iter().any(|verdict| verdict.as_ref().map_or_else(|why| *why == open, |_| true));
     verdicts.into_iter().map(|verdict| verdict.map_err(|why| if done { open.clone() } else { why })).collect()
 }
 

@@ -172,7 +172,9 @@ impl Run {
             let fund = Fund { instruction: self.instruction.clone(), admission: self.admission, attempt, amount };
             // It is under way before whoever waits for this runs.
             self.line.sent();
-            exchange.fund(fund, self.request_id).await?;
+            let asked = exchange.fund(fund, self.request_id).await;
+            // What it was given before may decide it yet.
+            asked.map_err(|why| if attempt > 1 { Failure::Api(ApiError::Unknown) } else { why })?;
             tracing::debug!(request_id = %RequestId(self.request_id), cell = %desk.id, attempt, "funded");
             match self.until_decided(desk, decision).await? {
                 Decision::Decided(outcome) => return Ok(outcome),
@@ -190,7 +192,7 @@ impl Run {
             Ok(Err(_)) if mistake!("market.deposed_activation_answers") => Ok(Decision::Decided(Err(Refusal::Expired))),
             Ok(Err(_)) => {
                 reached!("order.leadership_lost_in_funding");
-                Err(Failure::NotLeader(None))
+                Err(Failure::Api(ApiError::Unknown))
             }
             Err(_) if mistake!("order.silence_is_expired") => Ok(Decision::Decided(Err(Refusal::Expired))),
             Err(_) => Err(Failure::Api(ApiError::Unknown)),

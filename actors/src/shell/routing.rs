@@ -69,6 +69,8 @@ impl Exchange {
     pub(super) async fn at_leader(self: &Arc<Self>, cell: CellId, call: Call) -> Result<Response, ApiError> {
         let good_until = call.good_until;
         let repeatable = repeatable(&call.request);
+        // What was asked before may have been carried out.
+        let mut open = false;
         let mut hint = None;
         loop {
             let leader = hint.take().or_else(|| self.host.leader_of(cell));
@@ -101,6 +103,14 @@ impl Exchange {
                 Failure::NotLeader(_) | Failure::Api(ApiError::Unavailable) => {}
                 Failure::Api(ApiError::Unknown) if repeatable => {
                     reached!("gateway.asks_again");
+                    open = true;
+                }
+                // Nothing was done this time.
+                Failure::Api(ApiError::Busy { .. } | ApiError::DiskFull { .. })
+                    if open && !mistake!("gateway.forgets_what_it_asked") =>
+                {
+                    reached!("gateway.busy_when_asked_again");
+                    return Err(ApiError::Unknown);
                 }
                 Failure::Api(error) => return Err(error),
             }
@@ -161,6 +171,9 @@ impl Exchange {
     pub(super) async fn fund(self: &Arc<Self>, fund: Fund, request_id: u64) -> Result<(), Failure> {
         let cell = self.wallet_cell(fund.instruction.account());
         let good_until = fund.admission.good_until;
+        // What was asked before may have been carried out.
+        let mut open = false;
+        let unless_open = |open, why| if open { Failure::Api(ApiError::Unknown) } else { why };
         let mut hint = None;
         loop {
             let leader = hint.take().or_else(|| self.host.leader_of(cell));
@@ -187,11 +200,12 @@ impl Exchange {
                     hint = Some(NodeId(next));
                 }
                 // Taking the money twice is harmless: what finds its reference decided returns.
-                Failure::NotLeader(_) | Failure::Api(ApiError::Unavailable | ApiError::Unknown) => {}
-                failure @ Failure::Api(_) => return Err(failure),
+                Failure::Api(ApiError::Unknown) => open = true,
+                Failure::NotLeader(_) | Failure::Api(ApiError::Unavailable) => {}
+                failure @ Failure::Api(_) => return Err(unless_open(open, failure)),
             }
             if self.world.clock.now_ms() >= good_until {
-                return Err(Failure::Api(ApiError::Unavailable));
+                return Err(unless_open(open, Failure::Api(ApiError::Unavailable)));
             }
             if hint.is_none() {
                 timer::sleep(RETRY).await;

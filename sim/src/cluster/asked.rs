@@ -9,11 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use stakehold_actors::{
     api::{ApiError, CancelOrder, Principal, Request},
     domain::{
-        command::{Admission, Command, Fund, Instruction, OrderKey, Replacement},
+        command::{Admission, Command, Effect, Fund, Instruction, OrderKey, Replacement, Verdict},
         types::{AccountId, MarketId, OrderRequest},
     },
 };
-use stakehold_raft::{CellId, Cells, ids::kind, replica::Item};
+use stakehold_raft::{
+    CellId, Cells,
+    ids::kind,
+    replica::{Item, Outcome},
+};
 
 use crate::{
     books::{Books, Entry},
@@ -30,6 +34,8 @@ type Words = Vec<u8>;
 #[derive(Debug, Default)]
 pub struct Asked {
     said: BTreeMap<Words, Said>,
+    /// The words of each order, by its reference and the hash of its content.
+    orders: BTreeMap<(OrderKey, u64), Words>,
     /// Until when an order may be taken, by every try of a call that places it.
     deadlines: BTreeMap<OrderKey, BTreeSet<u64>>,
     /// The bet delays of each market in each of its epochs, in milliseconds, and since when, in virtual microseconds.
@@ -38,8 +44,11 @@ pub struct Asked {
 
 #[derive(Debug, Default)]
 struct Said {
+    /// How often, without those times of which the client was told that nothing was done.
     asked: u64,
     committed: u64,
+    /// It took effect, once at least.
+    done: bool,
 }
 
 /// The cell that an order or a command belongs in; None if there is no such cell.
@@ -214,7 +223,9 @@ impl Asked {
     /// A call has reached a node, which may carry it out until `good_until`.
     pub fn hear(&mut self, request: &Request, good_until: u64) {
         for instruction in instructions_of(request) {
-            self.said.entry(words_of(&instruction)).or_default().asked += 1;
+            let words = words_of(&instruction);
+            self.said.entry(words.clone()).or_default().asked += 1;
+            self.orders.insert((instruction.key(), instruction.content()), words);
             self.deadlines.entry(instruction.key()).or_default().insert(good_until);
         }
         for command in commands_of(request) {
@@ -222,16 +233,19 @@ impl Asked {
         }
     }
 
-    /// The client was told that nothing of its call was done.
+    /// The client was told that nothing of its call was done, and will be: it may go away, or say it anew
+    /// under another reference.
     ///
     /// # Errors
-    /// When some of it was, and it may not be said again.
+    /// When some of it was.
     pub fn not_done(&mut self, request: &Request, answer: &ApiError) -> Result<(), Violation> {
-        for command in commands_of(request).iter().filter(|command| counts(command)) {
-            let said = self.said.entry(words(command)).or_default();
+        let commands = commands_of(request).into_iter().map(|command| (words(&command), counts(&command)));
+        let orders = instructions_of(request).into_iter().map(|order| (words_of(&order), false));
+        for (nth, (words, counts)) in commands.chain(orders).enumerate() {
+            let said = self.said.entry(words).or_default();
             said.asked = said.asked.saturating_sub(1);
-            if said.committed > said.asked {
-                let message = format!("{request:?} was answered with {answer:?}, and {command:?} was carried out");
+            if (counts && said.committed > said.asked) || (said.done && said.asked == 0) {
+                let message = format!("{request:?} was answered with {answer:?}, and part {nth} of it was carried out");
                 return Err(Violation::new("Gateway", message));
             }
         }
@@ -243,18 +257,30 @@ impl Asked {
     /// # Errors
     /// What nobody asked for, not so often, not here, or not any more.
     pub fn committed(&mut self, entry: &Entry<'_>, books: &Books, now_us: u64) -> Result<(), Violation> {
-        for item in entry.items {
-            let Item::Command(command) = item else { continue };
+        for (item, outcome) in entry.items.iter().zip(entry.outcomes) {
+            let (Item::Command(command), Outcome::Verdict(verdict)) = (item, outcome) else { continue };
             if matches!(command, Command::Marker { .. }) {
                 continue;
             }
-            self.one(command, entry.cell, books.cells, now_us)?;
+            self.one(command, verdict, entry.cell, books.cells, now_us)?;
+        }
+        for effect in entry.effects {
+            if let Effect::OrderDecided { key, content, outcome: Ok(_) } = effect {
+                self.accepted(key, *content)?;
+            }
         }
         self.note_epochs(entry.cell, books, now_us);
         Ok(())
     }
 
-    fn one(&mut self, command: &Command, cell: CellId, cells: Cells, now_us: u64) -> Result<(), Violation> {
+    fn one(
+        &mut self,
+        command: &Command,
+        verdict: &Verdict,
+        cell: CellId,
+        cells: Cells,
+        now_us: u64,
+    ) -> Result<(), Violation> {
         let wrong = |why: &str| Err(Violation::new("Gateway", format!("{command:?} was committed in {cell}: {why}")));
         if cell_of(cells, command) != Some(cell) {
             return wrong("it belongs in another cell");
@@ -269,10 +295,29 @@ impl Asked {
         if counts(command) && said.committed > said.asked {
             return wrong("it was done more often than it was asked for");
         }
+        if instruction.is_none() && *verdict != Verdict::Busy {
+            said.done = true;
+            if said.asked == 0 {
+                return wrong("whoever asked for it was told that it was not done");
+            }
+        }
         match instruction {
             Some((instruction, admission)) => self.admitted(instruction, admission, now_us).or_else(|why| wrong(&why)),
             None => Ok(()),
         }
+    }
+
+    /// An order has taken effect.
+    fn accepted(&mut self, key: &OrderKey, content: u64) -> Result<(), Violation> {
+        let said = self.orders.get(&(key.clone(), content)).and_then(|words| self.said.get_mut(words));
+        // That nobody asked for it was found when it was committed.
+        let Some(said) = said else { return Ok(()) };
+        said.done = true;
+        if said.asked == 0 {
+            let message = format!("{key:?} was accepted, and whoever asked for it was told that it was not done");
+            return Err(Violation::new("Gateway", message));
+        }
+        Ok(())
     }
 
     /// The order was admitted with what its client gave it and with what its market was, a bet delay ago.
