@@ -105,8 +105,10 @@ impl Room {
     }
 
     fn leave(&self) {
-        self.under_way.fetch_sub(1, Ordering::Relaxed);
-        self.left.notify_one();
+        let before = self.under_way.fetch_sub(1, Ordering::Relaxed);
+        if before >= self.most || !mistake!("admission.waiter_not_woken") {
+            self.left.notify_one();
+        }
     }
 }
 

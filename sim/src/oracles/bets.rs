@@ -64,6 +64,8 @@ pub struct Pitch {
     pub sequence: u64,
     pub runners: BTreeMap<RunnerId, Field>,
     pub bets: BTreeMap<OrderId, Bet>,
+    /// Each order as whoever listens to its account's orders was told of it last.
+    pub told: BTreeMap<OrderId, OrderView>,
     pub positions: BTreeMap<AccountId, BTreeMap<RunnerId, Position>>,
     /// Unmatched size by runner, side and price.
     pub levels: BTreeMap<(RunnerId, Side, u32), i64>,
@@ -123,6 +125,7 @@ impl Pitch {
             sequence: 0,
             runners: definition.runners.iter().map(|runner| (runner.id, Field::default())).collect(),
             bets: BTreeMap::new(),
+            told: BTreeMap::new(),
             positions: BTreeMap::new(),
             levels: BTreeMap::new(),
         }

@@ -4,7 +4,7 @@
 //!
 //! Each step of a market is written down as it was told, after it was held against the queue as it
 //! stood: a new order must meet exactly those that are next, at their prices. What feeds were told
-//! (levels, trades, numbers) must be what the orders say.
+//! (levels, trades, numbers) must be what the orders say; and of each order its account was told as it is.
 
 use std::collections::BTreeMap;
 
@@ -93,6 +93,11 @@ impl Pitches {
             }
         }
         for effect in facts.entry.effects {
+            if let Effect::Order { order, .. } = effect
+                && let Some(pitch) = self.pitches.get_mut(&order.market)
+            {
+                pitch.told.insert(order.order, order.clone());
+            }
             match effect {
                 // A change of persistence tells of an order, and of no change in the market.
                 Effect::Order { order, .. } if self.is_written(order) => {}
@@ -126,8 +131,28 @@ impl Pitches {
                 }
             }
         }
+        self.answers(facts)?;
         for id in &facts.markets {
             self.market(books, facts.entry.cell, *id)?;
+        }
+        Ok(())
+    }
+
+    /// Who listens to an account's orders reads there what whoever changed one was answered.
+    fn answers(&self, facts: &Facts<'_>) -> Result<(), Violation> {
+        let mut last: BTreeMap<OrderId, &OrderView> = BTreeMap::new();
+        for outcome in facts.entry.outcomes {
+            if let Outcome::Verdict(Verdict::Order(order)) = outcome {
+                last.insert(order.order, order);
+            }
+        }
+        for order in last.into_values() {
+            let told = self.pitches.get(&order.market).and_then(|pitch| pitch.told.get(&order.order));
+            ensure!(
+                told.is_some_and(|told| told.persistence == order.persistence),
+                "I5",
+                "{order:?} was answered; told was {told:?}"
+            );
         }
         Ok(())
     }
@@ -246,6 +271,9 @@ impl Pitches {
                     value && (bet.matched, bet.remaining, bet.cancelled, bet.lapsed) == now
                 });
                 ensure!(same, "I5", "{order:?} was told as {known:?}");
+                // A settlement tells in its steps what a result has decided at once.
+                let told = pitch.told.get(&order.order);
+                ensure!(market.settling() || told == Some(&order), "I5", "{order:?} was told last as {told:?}");
             }
             ensure!(found == pitch.bets.len(), "I5", "{id} has {found} orders and told of {}", pitch.bets.len());
             let book = market.book();

@@ -14,6 +14,7 @@ use stakehold_actors::domain::{
     types::{AccountId, MarketId, MarketStatus, Minor},
 };
 use stakehold_raft::{
+    CellId,
     machine::Stamp,
     replica::{Item, Outcome},
 };
@@ -23,6 +24,8 @@ use crate::books::Books;
 
 #[derive(Debug, Default)]
 pub struct Times {
+    /// Each cell's time: it never goes back, whoever leads it.
+    stamps: BTreeMap<CellId, Stamp>,
     lives: BTreeMap<MarketId, Life>,
     closed: BTreeSet<MarketId>,
     settled: BTreeSet<(MarketId, u32)>,
@@ -73,6 +76,8 @@ impl Life {
 impl Times {
     pub fn entry(&mut self, books: &Books, facts: &Facts<'_>) -> Result<(), Violation> {
         let entry = facts.entry;
+        let before = self.stamps.insert(entry.cell, entry.stamp).unwrap_or_default();
+        ensure!(before <= entry.stamp, "I6", "the time of {} goes back from {before} to {}", entry.cell, entry.stamp);
         if !entry.items.is_empty() {
             self.start(entry.stamp, facts);
         }

@@ -186,7 +186,7 @@ impl Market {
         let was_void = self.settlement.is_void();
         self.settlement.result = Some(result);
         self.settlement.version += 1;
-        let voidness_changes = was_void != self.settlement.is_void();
+        let voidness_changes = was_void != self.settlement.is_void() && !mistake!("result.void_not_told");
         self.settlement.work = Some(Work { shares, next: 0, voidness_changes });
     }
 
