@@ -136,7 +136,7 @@ impl Exchange {
                     })
                 });
                 let replies = self.execute(desk, market, instructions.collect(), stamps)?;
-                // A reply that nobody gives: the order was never taken out of the actor's mailbox.
+                // A reply that nobody gives: no actor ever took the order out of its mailbox.
                 let landed = |reply: Result<Landing, _>| reply.unwrap_or(Err(Failure::NotLeader(None)));
                 let landings: Vec<Landing> = futures::future::join_all(replies).await.into_iter().map(landed).collect();
                 let outcomes = if mistake!("place.part_is_nothing") {
@@ -264,25 +264,22 @@ impl Exchange {
         let room = || desk.admission.enter(Urgency::NewOrder);
         let permits = std::iter::repeat_with(room).take(instructions.len()).collect::<Result<Vec<_>, _>>()?;
         let line = Line::form(instructions.len());
-        instructions
-            .into_iter()
-            .zip(line)
-            .zip(permits)
-            .map(|((instruction, line), permit)| {
-                let (reply, receiver) = oneshot::channel();
-                desk.to_market(market, |busy| MarketMessage::Execute {
-                    exchange: self.clone(),
-                    request_id,
-                    instruction,
-                    good_until,
-                    line,
-                    reply,
-                    permit,
-                    busy,
-                })?;
-                Ok(receiver)
-            })
-            .collect()
+        let sent = instructions.into_iter().zip(line).zip(permits).map(|((instruction, line), permit)| {
+            let (reply, receiver) = oneshot::channel();
+            // What cannot be sent drops its reply, and is seen to have done nothing where it is awaited.
+            let _ = desk.to_market(market, |busy| MarketMessage::Execute {
+                exchange: self.clone(),
+                request_id,
+                instruction,
+                good_until,
+                line,
+                reply,
+                permit,
+                busy,
+            });
+            receiver
+        });
+        Ok(sent.collect())
     }
 
     pub(super) async fn market_command(
@@ -374,7 +371,7 @@ fn refused(refusal: Refusal) -> Failure {
 fn all_or_unknown<T>(verdicts: Vec<Result<T, Failure>>) -> Result<Vec<T>, Failure> {
     let open = Failure::Api(ApiError::Unknown);
     let done = verdicts.iter().any(|verdict| verdict.as_ref().map_or_else(|why| *why == open, |_| true));
-    verdicts.into_iter().map(|verdict| verdict.map_err(|why| if done { open.clone() } else { why })).collect()
+    verdicts.into_iter().map(|verdict| verdict.map_err(|why| why.if_open(done))).collect()
 }
 
 /// The answer that says no more than the verdict.

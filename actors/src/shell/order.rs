@@ -172,9 +172,8 @@ impl Run {
             let fund = Fund { instruction: self.instruction.clone(), admission: self.admission, attempt, amount };
             // It is under way before whoever waits for this runs.
             self.line.sent();
-            let asked = exchange.fund(fund, self.request_id).await;
             // What it was given before may decide it yet.
-            asked.map_err(|why| if attempt > 1 { Failure::Api(ApiError::Unknown) } else { why })?;
+            exchange.fund(fund, self.request_id).await.map_err(|why| why.if_open(attempt > 1))?;
             tracing::debug!(request_id = %RequestId(self.request_id), cell = %desk.id, attempt, "funded");
             match self.until_decided(desk, decision).await? {
                 Decision::Decided(outcome) => return Ok(outcome),

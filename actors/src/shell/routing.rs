@@ -173,7 +173,6 @@ impl Exchange {
         let good_until = fund.admission.good_until;
         // What was asked before may have been carried out.
         let mut open = false;
-        let unless_open = |open, why| if open { Failure::Api(ApiError::Unknown) } else { why };
         let mut hint = None;
         loop {
             let leader = hint.take().or_else(|| self.host.leader_of(cell));
@@ -202,10 +201,10 @@ impl Exchange {
                 // Taking the money twice is harmless: what finds its reference decided returns.
                 Failure::Api(ApiError::Unknown) => open = true,
                 Failure::NotLeader(_) | Failure::Api(ApiError::Unavailable) => {}
-                failure @ Failure::Api(_) => return Err(unless_open(open, failure)),
+                failure @ Failure::Api(_) => return Err(failure.if_open(open)),
             }
             if self.world.clock.now_ms() >= good_until {
-                return Err(unless_open(open, Failure::Api(ApiError::Unavailable)));
+                return Err(Failure::Api(ApiError::Unavailable).if_open(open));
             }
             if hint.is_none() {
                 timer::sleep(RETRY).await;

@@ -45,6 +45,13 @@ pub(super) enum Failure {
     NotLeader(Option<u16>),
 }
 
+impl Failure {
+    /// What this is where a part of the call, or an earlier try, may have been carried out: the outcome is open.
+    pub(super) fn if_open(self, open: bool) -> Self {
+        if open { Failure::Api(ApiError::Unknown) } else { self }
+    }
+}
+
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
         Failure::Api(error)

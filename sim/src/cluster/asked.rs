@@ -245,7 +245,8 @@ impl Asked {
             let said = self.said.entry(words).or_default();
             said.asked = said.asked.saturating_sub(1);
             if (counts && said.committed > said.asked) || (said.done && said.asked == 0) {
-                let message = format!("{request:?} was answered with {answer:?}, and part {nth} of it was carried out");
+                let message =
+                    format!("{request:?} was answered with {answer:?}, and part {} of it was carried out", nth + 1);
                 return Err(Violation::new("Gateway", message));
             }
         }
