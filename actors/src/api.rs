@@ -225,7 +225,7 @@ pub enum ApiError {
     /// This call did nothing, and will do nothing; an earlier one with its reference stands.
     #[error("Too much is in flight; try again in {retry_after_ms} ms.")]
     Busy { retry_after_ms: u64 },
-    /// No quorum or no leader within the deadline; nothing is known to have happened.
+    /// No leader within the deadline: like `Busy`, this call did nothing and will do nothing.
     #[error("The cell that holds this has no leader just now; try again with the same reference.")]
     Unavailable,
     /// The deadline passed while the outcome was still open; the same reference gives it later.

@@ -73,7 +73,10 @@ impl Load {
                             acknowledged.send_modify(|bets| *bets += 1);
                         }
                         Answer::Refused(code) => {
-                            assert!(["BUSY", "UNAVAILABLE"].contains(&code.as_str()), "bet {n}: {code}");
+                            assert!(
+                                ["BUSY", "UNAVAILABLE", "OUTCOME_UNKNOWN"].contains(&code.as_str()),
+                                "bet {n}: {code}"
+                            );
                         }
                     }
                 }

@@ -107,6 +107,7 @@ pub const MARKS: &[Mark] = &[
     mark("actor.let_go_with_its_cell", "An actor ends because its node leads the cell no longer."),
     mark("gateway.asks_again", "The outcome of a call is not known, and the gateway asks again."),
     mark("gateway.busy_when_asked_again", "A call whose outcome is not known is asked again, and there is no room for it."),
+    mark("gateway.gave_up_with_the_outcome_open", "A call whose outcome is not known is asked again until its deadline, and nobody answers."),
     mark("feed.lagged", "Whoever follows a market has missed something and gets the whole book."),
     mark("feed.relayed", "A node without a replica of a market told what it heard from another one."),
     mark("feed.relay_lost_touch", "The node that was asked did not know what came before, and whoever follows gets the whole book."),

@@ -42,9 +42,11 @@ impl Exchange {
     /// Changes the meta cell, through whichever node leads it.
     ///
     /// # Errors
-    /// What the meta cell says, or that it has no leader within the usual deadline.
+    /// What the meta cell says, that it has no leader within the usual deadline, or that the outcome is open.
     pub async fn change_meta(self: &Arc<Self>, command: MetaCommand) -> Result<u64, ApiError> {
         let good_until = self.usual_deadline();
+        // What was asked before may have been carried out; a record that has changed may have changed by it.
+        let mut open = false;
         loop {
             let failure = match self.host.leader_of(CellId::META) {
                 Some(node) if node == self.world.node => match self.meta_here(command.clone()).await {
@@ -60,11 +62,13 @@ impl Exchange {
                 None => Failure::NotLeader(None),
             };
             match failure {
-                Failure::NotLeader(_) | Failure::Api(ApiError::Unavailable | ApiError::Unknown) => {}
+                Failure::Api(ApiError::Unknown) => open = true,
+                Failure::NotLeader(_) | Failure::Api(ApiError::Unavailable) => {}
+                Failure::Api(_) if open => return Err(ApiError::Unknown),
                 Failure::Api(error) => return Err(error),
             }
             if self.world.clock.now_ms() >= good_until {
-                return Err(ApiError::Unavailable);
+                return Err(if open { ApiError::Unknown } else { ApiError::Unavailable });
             }
             timer::sleep(RETRY).await;
         }

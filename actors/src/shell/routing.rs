@@ -68,7 +68,7 @@ impl Exchange {
     /// Asks the cell's leader, and again if leadership moves, until the deadline.
     pub(super) async fn at_leader(self: &Arc<Self>, cell: CellId, call: Call) -> Result<Response, ApiError> {
         let good_until = call.good_until;
-        let repeatable = repeatable(&call.request);
+        let (repeatable, looks) = (repeatable(&call.request), only_looks(&call.request));
         // What was asked before may have been carried out.
         let mut open = false;
         let mut hint = None;
@@ -103,7 +103,7 @@ impl Exchange {
                 Failure::NotLeader(_) | Failure::Api(ApiError::Unavailable) => {}
                 Failure::Api(ApiError::Unknown) if repeatable => {
                     reached!("gateway.asks_again");
-                    open = true;
+                    open = !looks;
                 }
                 // Nothing was done this time.
                 Failure::Api(ApiError::Busy { .. } | ApiError::DiskFull { .. })
@@ -115,7 +115,11 @@ impl Exchange {
                 Failure::Api(error) => return Err(error),
             }
             if self.world.clock.now_ms() + RETRY.as_millis() as u64 >= good_until {
-                return Err(if repeatable { ApiError::Unavailable } else { ApiError::Unknown });
+                if open && !mistake!("gateway.gives_up_on_what_it_asked") {
+                    reached!("gateway.gave_up_with_the_outcome_open");
+                    return Err(ApiError::Unknown);
+                }
+                return Err(ApiError::Unavailable);
             }
             if hint.is_none() {
                 timer::sleep(RETRY).await;
@@ -224,6 +228,21 @@ impl Exchange {
             other => unreachable!("a funding was answered with {other:?}"),
         }
     }
+}
+
+/// Whether nothing is asked for but to be told something: there is no outcome that could be open.
+fn only_looks(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::GetAccount { .. }
+            | Request::Statement { .. }
+            | Request::ListMarkets
+            | Request::GetMarket { .. }
+            | Request::Book { .. }
+            | Request::ListOrders { .. }
+            | Request::Status
+            | Request::Audit
+    )
 }
 
 /// Whether asking again cannot do more than asking once.

@@ -327,7 +327,10 @@ async fn ask_again(path: &mut Path, workload: &Workload, client: u32, n: u64, ba
         let again = match &answer {
             None => true,
             Some(Answer::Refused(code)) => {
-                matches!(code.as_str(), "BUSY" | "UNAVAILABLE" | "DISK_FULL" | "UNKNOWN" | "HTTP_503" | "HTTP_429")
+                matches!(
+                    code.as_str(),
+                    "BUSY" | "UNAVAILABLE" | "DISK_FULL" | "OUTCOME_UNKNOWN" | "HTTP_503" | "HTTP_429"
+                )
             }
             Some(Answer::Taken { .. }) => false,
         };

@@ -354,7 +354,7 @@ impl Clients {
             _ => None,
         };
         let request = call.request.as_ref().expect("it was asked");
-        if let Err(error @ (ApiError::Busy { .. } | ApiError::DiskFull { .. })) = &answer
+        if let Err(error @ (ApiError::Busy { .. } | ApiError::DiskFull { .. } | ApiError::Unavailable)) = &answer
             && let Err(violation) = watch.asked(|asked| asked.not_done(request, error))
         {
             watch.violated(violation);

@@ -362,6 +362,8 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "Of the orders of a call some are placed, and the call is answered as if none were." },
     Exhibit { name: "gateway.forgets_what_it_asked", layer: "actors", level: Cluster, oracle: "Gateway", also: &[], needs: &[SmallQueues, Partitions],
         what: "A call whose answer was lost is asked again, finds no room, and is answered as if it had never been asked." },
+    Exhibit { name: "gateway.gives_up_on_what_it_asked", layer: "actors", level: Cluster, oracle: "Gateway", also: &[], needs: &[Partitions, Restarts],
+        what: "A call whose answer was lost is asked again, finds no leader by its deadline, and is answered as if it had never been asked." },
     Exhibit { name: "cancel.part_is_nothing", layer: "actors", level: Cluster, oracle: "Gateway", also: &[], needs: &[Reductions, SmallQueues],
         what: "Of two reductions one is done, and the call is answered as if none were." },
     Exhibit { name: "cancel.money_not_awaited", layer: "actors", level: Cluster, oracle: "I8", also: &[], needs: &[CancelsInFunding],
