@@ -12,3 +12,7 @@
 pub mod api;
 pub mod domain;
 pub mod shell;
+
+#[cfg(test)]
+#[path = "../../raft/tests/golden/lines.rs"]
+mod lines;

@@ -30,6 +30,10 @@ pub mod snapshots;
 pub mod timer;
 pub mod wal;
 
+#[cfg(test)]
+#[path = "../tests/golden/lines.rs"]
+mod lines;
+
 pub use host::{Group, Host, HostConfig};
 pub use ids::{CellId, Cells, NodeId, RaftId};
 pub use machine::{Machine, Out};

@@ -262,3 +262,25 @@ fn refusal(why: ProposeError) -> Answer {
         ProposeError::Busy(_) | ProposeError::Unknown | ProposeError::Halted => Answer::TryLater,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lines::{check, variants};
+
+    #[test]
+    fn an_answer_to_a_delivery_is_what_it_ever_was() {
+        let receipt = |refused| Receipt { watermark: 1_000, hash: 0x0123_4567_89ab_cdef, taken: 3, refused };
+        check("deliveries.txt", include_str!("../tests/golden/deliveries.txt"), |lines| {
+            variants!(lines, Answer {
+                "receipt": Answer::Receipt(_) => Answer::Receipt(receipt(false)),
+                "refused": Answer::Receipt(_) => Answer::Receipt(receipt(true)),
+                "not the leader": Answer::NotLeader(_) => Answer::NotLeader(Some(NodeId(300))),
+                "no leader": Answer::NotLeader(_) => Answer::NotLeader(None),
+                "try later": Answer::TryLater => Answer::TryLater,
+            });
+            let messages = vec![vec![5, 200, 1].into(), vec![].into()];
+            lines.value("delivery", &Delivery { from: CellId(37), first: 1_000, hash: 7, messages });
+        });
+    }
+}

@@ -82,3 +82,6 @@ pub(super) fn encode<T: Serialize>(message: &T) -> bytes::Bytes {
 pub(super) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
     postcard::from_bytes(bytes).ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -241,3 +241,6 @@ pub(crate) fn take_vote_response(from: &mut Bytes) -> Option<VoteResponse<Types>
     let last = take_optional_log_id(from)?;
     Some(VoteResponse::new(vote, last, take_bool(from)?))
 }
+
+#[cfg(test)]
+mod tests;

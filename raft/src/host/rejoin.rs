@@ -332,3 +332,25 @@ fn sentence<M: Machine>(
         format!("cell {cell} has no leader that could take {me} in; no answer from {}", list(&silent, "and"))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lines::{check, variants};
+
+    #[test]
+    fn who_asks_to_be_taken_in_speaks_as_ever() {
+        check("rejoin.txt", include_str!("../../tests/golden/rejoin.txt"), |lines| {
+            lines.value("join", &Join { id: RaftId::new(NodeId(2), 1_700_000_000), lost: true });
+            variants!(lines, Reply {
+                "voter": Reply::Voter => Reply::Voter,
+                "working": Reply::Working => Reply::Working,
+                "waits": Reply::Waits => Reply::Waits,
+                "refused": Reply::Refused(_) => Reply::Refused("a reason".into()),
+                "follows": Reply::Follows(_) => Reply::Follows(Some(NodeId(300))),
+                "follows nobody": Reply::Follows(_) => Reply::Follows(None),
+                "lost too": Reply::LostToo => Reply::LostToo,
+            });
+        });
+    }
+}

@@ -108,3 +108,6 @@ impl Iterator for Messages {
         Some((Header { kind: known, reply: kind & REPLY != 0, group, id }, self.0.split_to(length)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 mod cuts;
 mod damage;
+mod golden;
 mod life;
 mod model;
 
