@@ -9,6 +9,7 @@
 //! - `consensus`: openraft, behind one module. `mesh`: messages to peers, gathered into frames.
 //!   `pump`: carries messages between cells.
 //! - [`timer`]: waiting; [`points`]: where a simulation looks in.
+//! - [`plain`]: bytes as values, to the last one.
 //! - [`placement`] says where cells live, [`meta`] records it.
 //!
 //! What never lives here: prices, wallets, HTTP, quinn, configuration files. It is the only crate
@@ -22,6 +23,7 @@ pub mod machine;
 mod mesh;
 pub mod meta;
 pub mod placement;
+pub mod plain;
 pub mod points;
 mod pump;
 pub mod replica;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ids::{CellId, Cells, NodeId},
     machine::{Chunks, Machine, Out, Stamp},
+    plain,
 };
 
 /// What the cluster was founded with; the first entry of the meta cell.
@@ -254,7 +255,7 @@ impl<M: Machine> Machine for WithMeta<M> {
     fn restore(&self, bytes: &[u8]) -> Result<Self, String> {
         match self {
             WithMeta::Cell(machine) => machine.restore(bytes).map(WithMeta::Cell),
-            WithMeta::Meta(_) => postcard::from_bytes(bytes)
+            WithMeta::Meta(_) => plain::read(bytes)
                 .map(WithMeta::Meta)
                 .map_err(|e| format!("the meta cell's snapshot is unreadable: {e}")),
         }

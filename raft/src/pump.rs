@@ -19,7 +19,7 @@ use crate::{
     ids::{CellId, NodeId},
     machine::Machine,
     mesh::{Incoming, Kind, Mesh},
-    mistake, reached,
+    mistake, plain, reached,
     replica::{Ack, Delivery, Receipt},
     seldom,
 };
@@ -168,7 +168,7 @@ impl<M: Machine> Pump<M> {
                         let all = std::mem::take(body);
                         *body = postcard::to_extend(&delivery, all).expect("a delivery is plain data");
                     },
-                    move |reply| answered(reply.ok().and_then(|bytes| postcard::from_bytes(&bytes).ok())),
+                    move |reply| answered(reply.ok().and_then(|bytes| plain::read(&bytes).ok())),
                 );
             }
             None => answered(None),
@@ -233,7 +233,7 @@ impl<M: Machine> Pump<M> {
             let bytes = postcard::to_stdvec(answer).expect("an answer is plain data");
             mesh.reply(reply, |to| to.extend_from_slice(&bytes));
         };
-        let Ok(delivery) = postcard::from_bytes::<Delivery>(&incoming.body) else {
+        let Ok(delivery) = plain::read::<Delivery>(&incoming.body) else {
             return answer(&Answer::TryLater);
         };
         let to = CellId(incoming.group);

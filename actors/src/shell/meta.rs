@@ -6,7 +6,7 @@ use std::sync::Arc;
 use stakehold_raft::{
     CellId,
     meta::{MetaCommand, MetaOr, MetaVerdict},
-    timer,
+    plain, timer,
 };
 
 use super::{
@@ -25,7 +25,7 @@ impl Exchange {
         let meta = self.host.cell(CellId::META)?;
         meta.read(|replica| {
             let record = replica.machine().meta().record(TOKENS, token_hash)?;
-            postcard::from_bytes(&record.value).ok()
+            plain::read(&record.value).ok()
         })
     }
 

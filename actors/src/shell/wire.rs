@@ -1,7 +1,7 @@
 //! What nodes ask each other on behalf of clients: postcard, one question and one answer.
 
 use serde::{Deserialize, Serialize};
-use stakehold_raft::{CellId, meta::MetaCommand};
+use stakehold_raft::{CellId, meta::MetaCommand, plain};
 
 use super::relay::Told;
 use crate::{
@@ -80,7 +80,7 @@ pub(super) fn encode<T: Serialize>(message: &T) -> bytes::Bytes {
 }
 
 pub(super) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
-    postcard::from_bytes(bytes).ok()
+    plain::read(bytes).ok()
 }
 
 #[cfg(test)]

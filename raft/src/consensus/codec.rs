@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::types::{
     CommittedLeaderId, LeaderId, LogId, Membership, Payload, RaftEntry, RaftVote, SnapshotMeta, StoredMembership, Types,
 };
-use crate::ids::RaftId;
+use crate::{ids::RaftId, plain};
 
 const BLANK: u8 = 0;
 /// The first byte of a batch's body; whoever encodes a batch writes it.
@@ -67,7 +67,7 @@ fn encode_membership(membership: &Membership) -> Vec<u8> {
 }
 
 fn decode_membership(bytes: &[u8]) -> Option<Membership> {
-    let wire: WireMembership = postcard::from_bytes(bytes).ok()?;
+    let wire: WireMembership = plain::read(bytes).ok()?;
     let nodes: BTreeMap<RaftId, EmptyNode> = wire.nodes.into_iter().map(|id| (id, EmptyNode {})).collect();
     Membership::new(wire.configs, nodes).ok()
 }
@@ -92,7 +92,7 @@ pub(crate) fn encode_meta(meta: &SnapshotMeta) -> Vec<u8> {
 }
 
 pub(crate) fn decode_meta(bytes: &[u8]) -> Option<SnapshotMeta> {
-    let wire: WireMeta = postcard::from_bytes(bytes).ok()?;
+    let wire: WireMeta = plain::read(bytes).ok()?;
     let id = |(term, index)| log_id(term, index);
     let last_membership = match wire.membership {
         Some(bytes) => StoredMembership::new(wire.membership_at.map(id), decode_membership(&bytes)?),

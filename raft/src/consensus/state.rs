@@ -25,7 +25,7 @@ use super::{
 use crate::{
     ids::{CellId, RaftId},
     machine::{Machine, Stamp},
-    mistake, reached,
+    mistake, plain, reached,
     replica::{Applied, Batch, FrozenReplica, Replica},
     snapshots::{SnapshotError, SnapshotMeta as StoredMeta, SnapshotStore},
     timer,
@@ -148,7 +148,7 @@ impl<M: Machine> Applier<M> {
                 // Until the entry is through, whatever happens, nobody may take this state for whole.
                 state.halted = true;
                 let batch: Batch<M::Command> =
-                    postcard::from_bytes(&body[1..]).map_err(|e| format!("the entry is unreadable: {e}"))?;
+                    plain::read(&body[1..]).map_err(|e| format!("the entry is unreadable: {e}"))?;
                 let applied = catch_unwind(AssertUnwindSafe(|| state.replica.apply(batch))).map_err(message_of)?;
                 state.halted = false;
                 Some(applied)

@@ -24,7 +24,7 @@ use crate::{
     ids::{CellId, NodeId, RaftId},
     machine::Machine,
     mesh::{Incoming, Kind},
-    timer,
+    plain, timer,
 };
 
 /// How often a replica asks, and how long it waits for an answer.
@@ -188,7 +188,7 @@ impl<M: Machine> Host<M> {
     /// Another node's replica asks to be taken in.
     pub(super) fn take_join(&self, incoming: &Incoming) {
         let cell = CellId(incoming.group);
-        let join = postcard::from_bytes::<Join>(&incoming.body).ok().filter(|join| join.id.node() == incoming.from);
+        let join = plain::read::<Join>(&incoming.body).ok().filter(|join| join.id.node() == incoming.from);
         let reply = join.map(|join| self.consider(cell, join));
         self.mesh.reply(incoming.reply, |to| {
             if let Some(reply) = &reply {
@@ -295,7 +295,7 @@ async fn ask_all<M: Machine>(host: &Host<M>, cell: CellId, join: Join) -> BTreeM
         let call = host.mesh.call(*node, Kind::Join, cell.0, |to| to.extend_from_slice(&body));
         async move {
             let answer = timer::timeout(ANSWER_WITHIN, call).await.ok()?.ok()?;
-            Some((*node, postcard::from_bytes(&answer).ok()?))
+            Some((*node, plain::read(&answer).ok()?))
         }
     });
     join_all(calls).await.into_iter().flatten().collect()
