@@ -81,6 +81,7 @@ impl Backend for Gateway {
                     in_flight: cell.in_flight,
                     conservation: cell.conservation,
                     halted: cell.halted,
+                    format: cell.format,
                 })
                 .collect(),
             queues: vec![

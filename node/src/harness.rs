@@ -198,6 +198,12 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Another value for a setting, for all nodes that are started from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.retain(|(set, _)| set != name);
+        self.settings.push((name.into(), value.into()));
+    }
+
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }

@@ -47,10 +47,10 @@ impl Kernel {
         limits: Limits,
         cell: impl Fn(CellId, Cells) -> Cell,
     ) -> Result<(Self, Arc<dyn Inbound>), HostError> {
-        let cells = config.cells;
+        let (cells, format) = (config.cells, config.format);
         let make = |id| match id {
             CellId::META => WithMeta::Meta(Meta::default()),
-            id => WithMeta::Cell(cell(id, cells)),
+            id => WithMeta::Cell(cell(id, cells).knowing(format)),
         };
         let (host, inbound) = Host::start(world.clone(), config, make).await?;
         let exchange = Exchange::start(world, host.clone(), cells, limits);

@@ -249,6 +249,7 @@ fn node(to: &mut Encoder<'_>, gauges: &Gauges) -> fmt::Result {
     to.by_cell("money_in_flight", "Minor units between cells", gauges, |cell| cell.in_flight)?;
     to.by_cell("conservation", "Sum of a cell's books; anything but 0 is a bug", gauges, |cell| cell.conservation)?;
     to.by_cell("halted", "1 if the replica stopped on an entry", gauges, |cell| i64::from(cell.halted))?;
+    to.by_cell("format", "Format of what the cell writes and does", gauges, |cell| i64::from(cell.format))?;
     to.family("queue_depth", "Entries waiting", MetricType::Gauge, None, &|encoder| {
         for (name, depth) in &gauges.queues {
             encoder.encode_family(&[("queue", name.as_str())])?.encode_gauge(&signed(*depth))?;

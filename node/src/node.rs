@@ -201,6 +201,7 @@ fn host_config(config: &Config, founding: &Founding, found: bool) -> HostConfig 
     host.extra = vec![CellId::META];
     host.replicas = usize::from(founding.replicas);
     host.found = found;
+    host.format = config.format;
     host.identity = founding.cluster.bytes();
     host.segment_bytes = config.wal.segment_bytes;
     host.reserve_bytes = config.wal.reserve_bytes;

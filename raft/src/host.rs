@@ -3,12 +3,13 @@
 //! [`Host::start`] opens the log, starts every cell that has a replica here, and returns what the
 //! transport must feed. Each cell is a [`Group`]: propose, read, subscribe. The rest keeps the
 //! whole moving: `turn` gathers, `lead` founds groups and spreads leaders, `incarnation` and `rejoin`
-//! bring back replicas that lost their data, `clocks` keeps fast clocks from leading, [`crate::pump`] carries messages between cells. What must never live here: openraft's names, sockets, betting.
+//! bring back replicas that lost their data, `clocks` keeps fast clocks from leading, `formats` knows what all nodes can read, [`crate::pump`] carries messages between cells. What must never live here: openraft's names, sockets, betting.
 
 mod clocks;
 mod config;
 mod effects;
 mod error;
+pub mod formats;
 mod group;
 mod incarnation;
 mod lead;
@@ -111,7 +112,7 @@ impl<M: Machine> Host<M> {
         let snapshots = SnapshotStore::open(world.disk.clone(), "snapshots")
             .await
             .map_err(|e| HostError::Snapshots(e.to_string()))?;
-        let turn = Arc::new(Turn::new(&world));
+        let turn = Arc::new(Turn::new(&world, &config));
         let mesh = Arc::new(Mesh::new(world.net.clone(), turn.wake.clone(), config.max_pending, turn.life));
         let placement = config.placement();
         let here = placement.iter().filter(|(_, replicas)| replicas.contains(&world.node)).map(|(cell, _)| *cell);
@@ -305,7 +306,7 @@ impl<M: Machine> Host<M> {
             Kind::Request => self.requests.take(&self.mesh, incoming),
             Kind::Deliver => self.pump.incoming(&incoming),
             Kind::Join => self.take_join(&incoming),
-            Kind::Time => clocks::tell(&self.mesh, &*self.world.clock, &incoming),
+            Kind::Time => clocks::tell(&self.mesh, &*self.world.clock, self.turn.formats.own(), &incoming),
             Kind::Append | Kind::Vote | Kind::PreVote | Kind::Transfer | Kind::SnapshotChunk => {
                 let engine = self.groups.get(&CellId(incoming.group)).and_then(|group| group.engine());
                 match engine {

@@ -33,7 +33,7 @@ pub fn twisted_command(command: &Command, rng: &mut Rng) -> Option<Command> {
             Command::Execute { instruction: twisted(instruction, rng)?, admission: *admission }
         }
         Command::Fund(fund) => Command::Fund(Fund { instruction: twisted(&fund.instruction, rng)?, ..fund.clone() }),
-        Command::Marker { .. } => return None,
+        Command::Marker { .. } | Command::Raise { .. } => return None,
         other => twisted(other, rng)?,
     })
 }

@@ -2,19 +2,22 @@
 //!
 //! - [`scenarios`]: what kind of day it is. `workload`: what clients and operators do, and `oddities`: what
 //!   they do seldom. `faults`: what goes wrong, and `fixed`: what does so in every plan of a scenario.
+//!   `programs`: which program nodes run, and when they get another.
 
 mod faults;
 mod fixed;
 mod oddities;
+mod programs;
 pub mod scenarios;
 mod workload;
 
 pub use faults::{KINDS, Kind};
 pub use fixed::Promise;
+pub use programs::Upgrade;
 pub use scenarios::{Profile, SCENARIOS, Scenario};
 
 use crate::{
-    plan::Plan,
+    plan::{Plan, Setup},
     rng::{self, Rng},
 };
 
@@ -47,11 +50,17 @@ pub fn plan_of(scenario: &Scenario, seed: u64, wish: &Wish, change: impl FnOnce(
     if let Some(faults) = &wish.faults {
         profile.faults = faults.clone();
         profile.promise = None;
+        profile.upgrade = Some(Upgrade::Over);
     }
     let workload::Work { mut steps, surge } = workload::work(&profile, &mut Rng::new(rng.draw()));
     let random = faults::steps(&profile, &mut Rng::new(rng.draw()));
-    steps.extend(fixed::steps(&profile, &surge, &random, &mut Rng::new(rng::of(seed, &[0xF1D0]))));
+    let fixed = fixed::steps(&profile, &surge, &random, &mut Rng::new(rng::of(seed, &[0xF1D0])));
+    let mut dice = Rng::new(rng::of(seed, &[0x1257]));
+    let upgrade = profile.upgrade.unwrap_or_else(|| Upgrade::drawn(&mut dice));
+    steps.extend(upgrade.steps(&profile, &fixed, &mut dice));
+    steps.extend(fixed);
     steps.extend(random);
     steps.sort_by_key(|step| step.at);
-    Plan { setup: profile.setup(scenario.name, seed, rng.draw()), steps }
+    let setup = Setup { knows: upgrade.knows(), ..profile.setup(scenario.name, seed, rng.draw()) };
+    Plan { setup, steps }
 }

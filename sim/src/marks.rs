@@ -100,6 +100,8 @@ pub const MARKS: &[Mark] = &[
     // -- actors, gateway, feeds --
     mark("retry.joined", "A call joins the one with its reference that is under way."),
     mark("retry.with_another_content", "A call has the reference of another one that is under way."),
+    mark("format.raised", "A cell is raised to a newer format."),
+    mark("format.not_known_to_all", "A node knows a newer format than another one."),
     mark("busy.refused", "There are too many calls under way in a cell."),
     mark("busy.cell_refused", "There is too much waiting for a round of a cell."),
     mark("busy.disk_full", "An order is refused because the disk is full."),

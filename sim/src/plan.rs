@@ -8,7 +8,7 @@
 //! for the others.
 
 use serde::{Deserialize, Serialize};
-use stakehold_actors::api::Request;
+use stakehold_actors::{api::Request, domain::format};
 
 use crate::museum::catalogue;
 
@@ -46,6 +46,10 @@ pub struct Setup {
     /// Of those who follow markets, so many in a hundred read slowly until faults stop.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub slow_followers: u32,
+    /// The newest format that the program knows which all nodes run at first: see
+    /// [`format`](mod@stakehold_actors::domain::format). Another is installed by [`Fault::Install`].
+    #[serde(default = "first_format", skip_serializing_if = "is_first_format")]
+    pub knows: u16,
     /// The known mistake that the code makes in this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mistake: Option<String>,
@@ -85,6 +89,9 @@ impl Setup {
         }
         if tuning.segment_bytes < 4_096 || tuning.snapshot_every == 0 {
             return wrong("`segment_bytes` is at least 4096, and `snapshot_every` at least 1");
+        }
+        if !(format::FIRST..=format::NEWEST).contains(&self.knows) {
+            return wrong(&format!("`knows` is a format, from {} to {}", format::FIRST, format::NEWEST));
         }
         for name in self.mistake.iter().chain(&self.guards) {
             if catalogue::find(name).is_none() {
@@ -164,6 +171,15 @@ fn is_false(value: &bool) -> bool {
     !*value
 }
 
+fn first_format() -> u16 {
+    format::FIRST
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_first_format(format: &u16) -> bool {
+    *format == format::FIRST
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
 fn is_zero(value: &u32) -> bool {
     *value == 0
@@ -195,6 +211,12 @@ pub enum Fault {
     /// The node is asked to leave: it drains, stops, and starts again.
     Drain {
         node: u16,
+    },
+    /// A program that knows formats up to this one is put in the place of the node's own, which runs it when it
+    /// is started again.
+    Install {
+        node: u16,
+        format: u16,
     },
     /// Frames from one node to another do not arrive.
     Cut {
@@ -292,6 +314,7 @@ impl Fault {
             | Fault::Pause { node }
             | Fault::Resume { node }
             | Fault::Drain { node }
+            | Fault::Install { node, .. }
             | Fault::CutClients { node }
             | Fault::HealClients { node }
             | Fault::Clock { node, .. }
@@ -342,6 +365,16 @@ impl Plan {
             What::Call(call) => !(1..=nodes).contains(&call.node),
             What::Fault(fault) => fault.nodes().iter().any(|node| !(1..=nodes).contains(node)),
         };
+        let unknown = |step: &&Step| {
+            matches!(&step.what, What::Fault(Fault::Install { format, .. })
+                if !(format::FIRST..=format::NEWEST).contains(format))
+        };
+        if let Some(step) = steps.iter().find(unknown) {
+            return Err(failed(
+                number,
+                format!("no program knows that format, and no older one either: {:?}", step.what),
+            ));
+        }
         if let Some(step) = steps.iter().find(stranger) {
             return Err(failed(number, format!("it has {nodes} nodes, and a step names another: {:?}", step.what)));
         }

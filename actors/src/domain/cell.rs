@@ -38,6 +38,7 @@ use self::{audit::Audits, settle::ACCOUNTS_PER_STEP, turn::Turn};
 use super::{
     command::{Command, Effect, Message, Verdict},
     deadlines::{Deadline, Deadlines},
+    format,
     funding::Funding,
     ledger::{Checkpoint, Journal, Totals},
     market::Market,
@@ -48,6 +49,11 @@ use super::{
 
 #[derive(Clone, Debug)]
 pub struct Cell {
+    /// See [`format`].
+    format: u16,
+    /// The newest format that whoever keeps this replica knows: not state, and the same on all replicas only
+    /// when no upgrade is under way.
+    knows: u16,
     head: Head,
     wallets: Wallets,
     references: References,
@@ -100,6 +106,8 @@ impl Cell {
     /// with the same number.
     pub fn with_settlement_step(id: CellId, cells: Cells, accounts_per_step: u32) -> Self {
         Self {
+            format: format::FIRST,
+            knows: format::NEWEST,
             head: Head {
                 id,
                 cells,
@@ -117,8 +125,19 @@ impl Cell {
         }
     }
 
+    /// The same, kept by a program that knows formats up to this one only.
+    #[must_use]
+    pub fn knowing(self, knows: u16) -> Self {
+        Self { knows, ..self }
+    }
+
     pub fn id(&self) -> CellId {
         self.head.id
+    }
+
+    /// See [`format`].
+    pub fn format(&self) -> u16 {
+        self.format
     }
 
     /// The cell of an account's wallet.
@@ -188,7 +207,19 @@ impl Cell {
                 self.start_audit(turn, audit);
                 Ok(Verdict::Done)
             }
+            Command::Raise { format } => {
+                self.raise(format);
+                Ok(Verdict::Done)
+            }
         }
+    }
+
+    /// # Panics
+    /// When whoever keeps this replica does not know the format: it may not guess what comes after.
+    fn raise(&mut self, format: u16) {
+        reached!("format.raised", format > self.format);
+        self.format = self.format.max(format);
+        assert!(self.format <= self.knows, "{}", snapshot::too_new(self.format, self.knows));
     }
 
     /// One turn of the machine: whatever `act` does, its money has gone out and the books agree

@@ -2,8 +2,9 @@
 //! sends to other cells, and what it tells whoever listens. Plain data, no behaviour beyond
 //! reading a field; the meaning of each command is implemented in [`super::cell`].
 //!
-//! Commands and messages are in the log and on the wire: variants and fields are only ever added
-//! at the end.
+//! Commands and messages are in the log and on the wire: variants are only ever added at the end, and fields
+//! never, for what was written before could not be read with them. What is new is not said before all
+//! nodes know it: see [`super::format`].
 
 use serde::{Deserialize, Serialize};
 use stakehold_raft::{CellId, machine::Stamp};
@@ -206,6 +207,10 @@ pub enum Command {
     /// Starts (or joins) the audit of this number here: see [`Effect::Audited`].
     Marker {
         audit: u64,
+    },
+    /// From here on the cell has this format, if its own is older: see [`super::format`].
+    Raise {
+        format: u16,
     },
 }
 

@@ -5,6 +5,7 @@
 //! - [`cell`]: carries it out. [`wallet`] and [`market`] are the entities, [`funding`] a market's
 //!   side of the money protocol, [`references`] what was answered, [`content`] whether a call is the
 //!   same as before, [`deadlines`] what comes due, [`ledger`] the books.
+//! - [`format`](mod@format): how what is written and done may change while a cluster is upgraded.
 //! - [`buckets`]: the copy-on-write map under wallets and references.
 //!
 //! Everything here is deterministic: no clock (time comes with the command), no I/O, no
@@ -16,6 +17,7 @@ pub mod cell;
 pub mod command;
 pub mod content;
 pub mod deadlines;
+pub mod format;
 pub mod funding;
 pub mod ladder;
 pub mod ledger;

@@ -22,7 +22,7 @@ use crate::api::{AccountView, StatementLine};
 pub const MAX_BALANCE: Minor = Minor(1_000_000_000_000_000);
 /// Lines of a statement that are kept in state; older ones are history.
 pub const STATEMENT_LINES: usize = 50;
-/// Longest name of an account, in bytes.
+/// Longest name of an account, in characters; in bytes in the first [format](mod@crate::domain::format).
 pub const MAX_NAME: usize = 128;
 
 impl Keyed for AccountId {

@@ -10,10 +10,11 @@ use std::{
     },
 };
 
+use futures::FutureExt;
 use ractor::{Actor, ActorRef, Message};
 use stakehold_raft::{
     CellId, Machine, NodeId,
-    host::{EffectsError, Group, ProposeError, ReadError},
+    host::{EffectsError, Group, Proposal, ProposeError, ReadError},
     meta::{MetaOr, WithMeta},
     mistake, reached,
     seam::World,
@@ -41,6 +42,9 @@ use crate::{
 
 /// The machine that every group of an exchange replicates.
 pub(super) type ExchangeMachine = WithMeta<Cell>;
+
+/// A newer format that was proposed.
+type Raising = Proposal<<ExchangeMachine as Machine>::Verdict>;
 
 /// What became of an instruction that was sent to be funded.
 #[derive(Clone, Debug)]
@@ -353,12 +357,30 @@ impl Desk {
         }
     }
 
-    /// Puts idle actors to sleep now and then.
+    /// Proposes a newer format once all nodes know it. What is under way is not proposed again.
+    fn raise_format(&self, under_way: Option<Raising>) -> Option<Raising> {
+        if let Some(mut raising) = under_way
+            && (&mut raising).now_or_never().is_none()
+        {
+            return Some(raising);
+        }
+        let format = self.group.agreed_format();
+        if !self.group.is_leader() || self.read(Cell::format) >= format {
+            return None;
+        }
+        tracing::info!(cell = %self.id, format, "all nodes know a newer format: the cell is raised to it");
+        // Whoever does not take it now is asked again.
+        self.group.propose(MetaOr::Cell(Command::Raise { format })).ok()
+    }
+
+    /// Puts idle actors to sleep, and looks after what nobody asks for, now and then.
     pub(super) async fn sweep(self: Arc<Self>) {
         let pause = std::time::Duration::from_millis(self.limits.idle_ms.max(10));
+        let mut raising = None;
         loop {
             self.passivate(false);
             self.watch_outbox();
+            raising = self.raise_format(raising);
             timer::sleep(pause).await;
         }
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use stakehold_raft::CellId;
 
 use super::exchange::Exchange;
+use crate::domain::cell::Cell;
 
 /// Upper bounds of the latency buckets, in microseconds; what is longer is in none of them.
 const BOUNDS_US: [u64; 12] =
@@ -55,6 +56,8 @@ pub struct CellGauge {
     /// The sum of the cell's books, transit included; anything but zero is a bug.
     pub conservation: i64,
     pub halted: bool,
+    /// See [`format`](mod@crate::domain::format).
+    pub format: u16,
 }
 
 /// What is under way on this node.
@@ -104,6 +107,7 @@ impl Exchange {
                     in_flight: clamp(totals.transit),
                     conservation: clamp(totals.sum()),
                     halted: status.halted.is_some(),
+                    format: desk.read(Cell::format),
                 }
             })
             .collect()

@@ -113,6 +113,7 @@ fn a_command_is_in_the_log_as_it_ever_was() {
                 Command::Resettle { market: MARKET, result: MarketResult::Void, reference: reference("resettle-1") },
             "finalise": Command::Finalise { .. } => Command::Finalise { market: MARKET },
             "marker": Command::Marker { .. } => Command::Marker { audit: 300 },
+            "raise": Command::Raise { .. } => Command::Raise { format: 2 },
         });
     });
 }

@@ -10,6 +10,7 @@ use stakehold_actors::{
     domain::{
         cell::Cell,
         command::{Command, Effect, Fund, Instruction, Verdict},
+        format,
         types::{
             AccountId, EventId, MarketDefinition, MarketId, MarketResult, Minor, OrderRequest, Persistence, Refusal,
             RunnerId, Side, WinFraction,
@@ -265,7 +266,11 @@ fn founded() -> Replica<Node> {
 #[cfg_attr(feature = "mispost", ignore = "a cell that can be misposted has a field more")]
 fn a_snapshot_is_what_it_ever_was_and_comes_back() {
     check("snapshots.txt", include_str!("snapshots.txt"), |lines| {
-        for (name, replica) in [("cell of format 1", lived_in()), ("meta cell", founded())] {
+        let mut raised = lived_in();
+        let raise = Item::Command(MetaOr::Cell(Command::Raise { format: format::NAMES_IN_CHARACTERS }));
+        raised.apply(Batch { stamp: START, origin: Origin::default(), acks: vec![], items: vec![raise] });
+        let cells = [("cell of format 1", lived_in()), ("cell of format 2", raised), ("meta cell", founded())];
+        for (name, replica) in cells {
             lines.read(name, &snapshot(&replica), |line| same(&replica, line));
             // Replicas of different versions must not take each other for diverged (I7).
             lines.read(&format!("hash of the {name}"), &replica.digest(), |_| Ok(()));

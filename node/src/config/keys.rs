@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
+use stakehold_actors::domain::format;
+
 /// What a setting's value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -105,6 +107,13 @@ pub const KEYS: &[Key] = &[
         "Disk kept back for cancels and settlement when the disk is full",
     ),
     key(
+        "format",
+        Kind::Integer { min: format::FIRST as i64, max: format::NEWEST as i64 },
+        "2",
+        "Newest format of what cells write and do that this node says it knows. Cells are raised to it when all \
+         nodes do, and no older program can read them then: hold it at the old one until you are sure of an upgrade",
+    ),
+    key(
         "drain_ms",
         Kind::Integer { min: 0, max: 600_000 },
         "10000",
@@ -189,6 +198,11 @@ mod tests {
         ] {
             assert_eq!(nearest(wrong, paths()), meant, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_node_says_that_it_knows_what_it_knows() {
+        assert_eq!(Key::find("format").unwrap().default, Some(format::NEWEST.to_string().as_str()));
     }
 
     #[test]

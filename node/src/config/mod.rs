@@ -64,6 +64,8 @@ pub struct Config {
     pub raft: Raft,
     pub snapshot: Snapshot,
     pub wal: Wal,
+    /// The newest format of what cells write and do that this node says it knows.
+    pub format: u16,
     pub drain: Duration,
     pub log: Log,
 }
@@ -134,6 +136,7 @@ struct Raw {
     raft: Raft,
     snapshot: Snapshot,
     wal: Wal,
+    format: u16,
     drain_ms: u64,
     log: Log,
 }
@@ -280,6 +283,7 @@ impl Config {
             raft: raw.raft,
             snapshot: raw.snapshot,
             wal: raw.wal,
+            format: raw.format,
             drain: Duration::from_millis(raw.drain_ms),
             log: raw.log,
         })

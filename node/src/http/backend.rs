@@ -101,6 +101,8 @@ pub struct CellGauges {
     /// The sum over the cell's accounts and its open transit balances; anything but 0 is a bug.
     pub conservation: i64,
     pub halted: bool,
+    /// How what the cell writes and does is meant; rises when all nodes know a newer one.
+    pub format: u16,
 }
 
 /// A histogram in Prometheus' sense.

@@ -3,10 +3,7 @@
 
 use stakehold_actors::{
     api::Request,
-    domain::{
-        types::{AccountId, MarketDefinition},
-        wallet,
-    },
+    domain::types::{AccountId, MarketDefinition},
 };
 
 /// The most orders in one call, and the most lines of a statement in one answer.
@@ -43,12 +40,7 @@ fn new_account(account: AccountId, text: &str) -> Result<(), String> {
         let max = AccountId::MAX.0;
         return Err(format!("`account` is between 1 and {max}, not {account}; leave it out and one is chosen."));
     }
-    name("name", text)?;
-    // A wallet's name is bounded in bytes, which letters beyond ASCII take several of.
-    if text.len() > wallet::MAX_NAME {
-        return Err(format!("`name` takes {} bytes as UTF-8; shorten it to {}.", text.len(), wallet::MAX_NAME));
-    }
-    Ok(())
+    name("name", text)
 }
 
 fn new_market(definition: &MarketDefinition) -> Result<(), String> {
@@ -119,7 +111,5 @@ mod tests {
             }
         }
         assert_eq!(check(&market(|definition, name| definition.name = name, &"é".repeat(100))), Ok(()));
-        let sentence = check(&account(7, &"é".repeat(100))).unwrap_err();
-        assert_eq!(sentence, "`name` takes 200 bytes as UTF-8; shorten it to 128.");
     }
 }

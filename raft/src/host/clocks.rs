@@ -22,7 +22,7 @@ use bytes::Buf;
 use futures::future::join_all;
 use tokio::time::Instant;
 
-use super::{Host, lead};
+use super::{Host, formats, lead};
 use crate::{
     ids::{CellId, NodeId},
     machine::Machine,
@@ -98,12 +98,15 @@ fn offset(clock: &dyn Clock) -> i64 {
     clock.now_ms() as i64 - (clock.monotonic_ns() / 1_000_000) as i64
 }
 
-/// Answers a peer that asks the time.
-pub(super) fn tell(mesh: &Mesh, clock: &dyn Clock, incoming: &Incoming) {
-    mesh.reply(incoming.reply, |to| to.extend_from_slice(&clock.now_ms().to_le_bytes()));
+/// Answers a peer that asks the time, and says what this node knows.
+pub(super) fn tell(mesh: &Mesh, clock: &dyn Clock, format: u16, incoming: &Incoming) {
+    mesh.reply(incoming.reply, |to| {
+        to.extend_from_slice(&clock.now_ms().to_le_bytes());
+        to.extend_from_slice(&format.to_le_bytes());
+    });
 }
 
-/// Compares clocks for as long as the host lives.
+/// Compares clocks, and what nodes know, for as long as the host lives.
 pub(super) async fn watch<M: Machine>(host: Weak<Host<M>>) {
     let mut was_ahead = false;
     loop {
@@ -112,6 +115,7 @@ pub(super) async fn watch<M: Machine>(host: Weak<Host<M>>) {
             host.config.members.iter().filter(|peer| peer.node != host.world.node).map(|peer| ask(&host, peer.node)),
         )
         .await;
+        host.turn.formats.judge();
         host.turn.clocks.judge(offset(&*host.world.clock));
         let ahead = host.turn.clocks.ahead();
         match ahead {
@@ -144,6 +148,7 @@ async fn ask<M: Machine>(host: &Arc<Host<M>>, peer: NodeId) {
         && let Ok(theirs) = body.try_get_u64_le()
     {
         host.turn.clocks.learn(peer, sent, theirs, clock.now_ms(), offset(&**clock));
+        host.turn.formats.learn(peer, body.try_get_u16_le().unwrap_or(formats::FIRST));
     }
 }
 

@@ -8,7 +8,8 @@ use crate::{
     placement::{Member, Placement, place},
 };
 
-/// The settings of one node's host. The same on every node, except [`found`](Self::found).
+/// The settings of one node's host. The same on every node, except [`found`](Self::found) and, while a
+/// cluster is upgraded, [`format`](Self::format).
 #[derive(Clone, Debug)]
 pub struct HostConfig {
     pub cells: Cells,
@@ -22,6 +23,9 @@ pub struct HostConfig {
     /// cluster. The permit is used up when the host has started; without it an empty directory
     /// means that everything was lost, and the node asks to be taken in.
     pub found: bool,
+    /// The newest format of what cells write and do that this node's program knows: told to the other
+    /// nodes, so that none is used which one of them cannot read. What it means is the machine's.
+    pub format: u16,
     /// The cluster's id: a log of another cluster is refused.
     pub identity: [u8; 32],
     /// Directory of the log, inside the node's data directory.
@@ -72,6 +76,7 @@ impl HostConfig {
             members: members.into_iter().map(Member::from).collect(),
             replicas: 3,
             found: true,
+            format: super::formats::FIRST,
             identity: [0; 32],
             log_dir: "wal".into(),
             segment_bytes: 16 << 20,

@@ -203,6 +203,11 @@ impl<M: Machine> Group<M> {
         q.leading.ready && !q.handing_over && self.turn.clocks.ahead().is_none()
     }
 
+    /// The newest format that all nodes of the cluster know, as far as this one can say.
+    pub fn agreed_format(&self) -> u16 {
+        self.turn.formats.agreed()
+    }
+
     /// The leader, as far as this replica knows.
     pub fn leader(&self) -> Option<NodeId> {
         self.queue().leader.map(RaftId::node)

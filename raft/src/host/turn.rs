@@ -18,7 +18,7 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use super::clocks::Clocks;
+use super::{clocks::Clocks, config::HostConfig, formats::Formats};
 use crate::{
     ids::CellId,
     seam::{Clock, Entropy, World},
@@ -64,6 +64,7 @@ pub(crate) struct Turn {
     pub wake: Arc<Notify>,
     pub clock: Arc<dyn Clock>,
     pub clocks: Clocks,
+    pub formats: Formats,
     /// A random number of this life of the node: entries of an earlier life have another.
     pub life: u64,
     numbers: AtomicU64,
@@ -75,16 +76,18 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    pub fn new(world: &World) -> Self {
+    pub fn new(world: &World, config: &HostConfig) -> Self {
         let entropy: &dyn Entropy = &*world.entropy;
-        Self::with(world.clock.clone(), entropy.next_u64())
+        let peers = config.members.iter().map(|member| member.node).filter(|peer| *peer != world.node);
+        Self::with(world.clock.clone(), entropy.next_u64(), Formats::new(config.format, peers))
     }
 
-    fn with(clock: Arc<dyn Clock>, life: u64) -> Self {
+    fn with(clock: Arc<dyn Clock>, life: u64, formats: Formats) -> Self {
         Self {
             wake: Arc::default(),
             clock,
             clocks: Clocks::default(),
+            formats,
             life,
             numbers: AtomicU64::new(0),
             round_us: AtomicU64::new(0),
@@ -212,7 +215,7 @@ mod tests {
     #[test]
     fn nobody_waits_where_rounds_are_quick_or_clients_few() {
         let ms = Duration::from_millis;
-        let turn = Turn::with(Arc::new(Still), 1);
+        let turn = Turn::with(Arc::new(Still), 1, Formats::new(1, [].into_iter()));
         assert_eq!(turn.linger(1_000), Duration::ZERO, "nothing is known of rounds yet");
         for _ in 0..100 {
             turn.round_took(ms(3));

@@ -74,7 +74,7 @@ pub fn cell_of(cells: Cells, command: &Command) -> Option<CellId> {
         | Command::Resettle { market, .. }
         | Command::Finalise { market } => there(cells, *market),
         Command::Execute { instruction, .. } => there(cells, instruction.market()),
-        Command::Marker { .. } => None,
+        Command::Marker { .. } | Command::Raise { .. } => None,
     }
 }
 
@@ -260,7 +260,8 @@ impl Asked {
     pub fn committed(&mut self, entry: &Entry<'_>, books: &Books, now_us: u64) -> Result<(), Violation> {
         for (item, outcome) in entry.items.iter().zip(entry.outcomes) {
             let (Item::Command(command), Outcome::Verdict(verdict)) = (item, outcome) else { continue };
-            if matches!(command, Command::Marker { .. }) {
+            // What nodes say themselves.
+            if matches!(command, Command::Marker { .. } | Command::Raise { .. }) {
                 continue;
             }
             self.one(command, verdict, entry.cell, books.cells, now_us)?;

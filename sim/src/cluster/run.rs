@@ -12,6 +12,7 @@ mod faults;
 pub(super) mod i7_replicas;
 mod l1_rest;
 mod looks;
+mod programs;
 mod ruin;
 mod state;
 
@@ -26,7 +27,7 @@ use stakehold_actors::shell::Limits;
 use stakehold_raft::{CellId, Cells, HostConfig, NodeId, disk::Faults};
 use xxhash_rust::xxh3::xxh3_64;
 
-use self::ruin::Ruin;
+use self::{programs::Programs, ruin::Ruin};
 use super::{
     clients::{Clients, Counts},
     feeds::Feeds,
@@ -98,6 +99,7 @@ pub struct Run {
     faults: u64,
     /// Nodes through which everything was audited at the end.
     audited: BTreeSet<NodeId>,
+    programs: Programs,
     resting: bool,
     undecided: usize,
     ruin: Ruin,
@@ -159,6 +161,7 @@ impl Run {
             audited: BTreeSet::new(),
             undecided: 0,
             ruin: Ruin::default(),
+            programs: Programs::new(ids.iter().copied(), setup.knows),
             resting: false,
             config,
             setup,
@@ -200,6 +203,7 @@ impl Run {
         self.watch.now_us.set(to);
         if look(LOOK_US) {
             self.look_at_leaders();
+            self.look_at_formats();
             self.look_at_ruins();
         }
         if look(FOLLOW_US) {
@@ -271,7 +275,8 @@ impl Run {
         let limits = Limits { calls_per_cell: self.setup.tuning.calls_per_cell, ..Limits::default() };
         node.disk.set_faults(usual(&self.setup));
         self.watch.note("start", Some(id), &[node.lives + 1], String::new);
-        node.start(self.now, self.setup.choices, self.config.clone(), limits, record);
+        let config = HostConfig { format: self.programs.start(id), ..self.config.clone() };
+        node.start(self.now, self.setup.choices, config, limits, record);
         self.clocks_changed();
     }
 
@@ -343,6 +348,7 @@ impl Run {
         if let End::Panic(message) = &end {
             self.watch.violated(violation_of(message));
         }
+        self.look_why(id, &end);
         self.end(id, false);
         // What the sentence says to do is done.
         if matches!(&end, End::NoStart(reason) if reason.contains("let it rejoin")) {

@@ -118,13 +118,16 @@ mod tests {
     #[test]
     fn in_a_rolling_upgrade_every_node_has_its_turn_and_nothing_else_happens() {
         for plan in plans("rolling-upgrade") {
-            let turns: Vec<(u64, u16)> = plan
-                .faults()
-                .map(|(at, fault)| match fault {
-                    Fault::Drain { node } => (at, *node),
+            let mut installed = Vec::new();
+            let mut turns: Vec<(u64, u16)> = Vec::new();
+            for (at, fault) in plan.faults() {
+                match fault {
+                    Fault::Install { node, .. } => installed.push(*node),
+                    Fault::Drain { node } => turns.push((at, *node)),
                     other => panic!("seed {}: {other:?}", plan.setup.seed),
-                })
-                .collect();
+                }
+                assert!(turns.iter().all(|(_, node)| installed.contains(node)), "it leaves to come back upgraded");
+            }
             let mut nodes: Vec<u16> = turns.iter().map(|(_, node)| *node).collect();
             nodes.sort_unstable();
             assert_eq!(nodes, (1..=plan.setup.nodes).collect::<Vec<_>>(), "seed {}", plan.setup.seed);

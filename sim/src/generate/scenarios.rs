@@ -3,6 +3,7 @@
 use super::{
     faults::{KINDS, Kind},
     fixed::Promise,
+    programs::Upgrade,
 };
 use crate::{
     plan::{Disk, FORMAT, Net, Setup, Tuning},
@@ -36,6 +37,8 @@ pub struct Profile {
     pub fault_rate: u64,
     /// What goes wrong besides, in every plan.
     pub promise: Option<Promise>,
+    /// None: the dice say.
+    pub upgrade: Option<Upgrade>,
     /// How long a market lives, in milliseconds.
     pub market_ms: u64,
     /// Of a hundred calls, those that go to the first market, and to the first account.
@@ -71,7 +74,7 @@ pub const SCENARIOS: [Scenario; 10] = [
     Scenario { name: "bad-disks", what: "failed, slow, full, rotten and misdirected", make: bad_disks },
     Scenario {
         name: "rolling-upgrade",
-        what: "every node in turn drains, stops and starts again while bets flow",
+        what: "every node in turn drains, stops and comes back with a newer program while bets flow",
         make: rolling_upgrade,
     },
     Scenario {
@@ -113,6 +116,7 @@ impl Profile {
             disk: self.disk,
             tuning: self.tuning,
             seldom: self.seldom,
+            knows: Upgrade::NotYet.knows(),
             slow_followers: self.slow_followers,
             mistake: None,
             guards: None,
@@ -155,6 +159,7 @@ fn quiet_day(rng: &mut Rng) -> Profile {
         faults: vec![],
         fault_rate: 0,
         promise: None,
+        upgrade: Some(Upgrade::Over),
         market_ms: 10_000,
         hot_market: 20,
         hot_wallet: 10,
@@ -213,6 +218,7 @@ fn swarm(rng: &mut Rng) -> Profile {
         faults,
         fault_rate: *rng.pick(&[20, 60, 150]),
         promise: None,
+        upgrade: None,
         market_ms: *rng.pick(&[4_000, 8_000, 15_000]),
         hot_market: *rng.pick(&[0, 30, 80]),
         hot_wallet: *rng.pick(&[0, 10, 50]),
@@ -281,7 +287,13 @@ fn bad_disks(rng: &mut Rng) -> Profile {
 }
 
 fn rolling_upgrade(rng: &mut Rng) -> Profile {
-    Profile { promise: Some(Promise::EveryNodeInTurn), until_ms: 30_000, rate: 80, ..quiet_day(rng) }
+    Profile {
+        promise: Some(Promise::EveryNodeInTurn),
+        upgrade: Some(Upgrade::InTurn),
+        until_ms: 30_000,
+        rate: 80,
+        ..quiet_day(rng)
+    }
 }
 
 fn settlement_night(rng: &mut Rng) -> Profile {

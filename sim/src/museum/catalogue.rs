@@ -31,6 +31,8 @@ pub enum Need {
     Loss,
     /// Nodes drain: they hand over what they lead, and take nothing meanwhile.
     HandOvers,
+    /// Nodes come back with a newer program, one by one, and some with the older one again.
+    Upgrades,
     /// A node's clock jumps ahead, further than is tolerated.
     ClockJumps,
     /// Snapshots are taken every few entries, and restored.
@@ -296,9 +298,9 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "A match is made at the price of the order that came, not of the one that rested." },
     Exhibit { name: "match.rounded_up_for_both", layer: "matching", level: Core, oracle: "I2", also: &["I5", "Reference"], needs: &[Settlements],
         what: "What a match can bring is rounded in favour of both sides." },
-    Exhibit { name: "cancel.subtracts_before_it_checks", layer: "market", level: Plan, oracle: "Crash", also: &[], needs: &[],
+    Exhibit { name: "cancel.subtracts_before_it_checks", layer: "markets", level: Plan, oracle: "Crash", also: &[], needs: &[],
         what: "A reduction is taken off before anybody looks whether it is a number that makes sense." },
-    Exhibit { name: "order.enters_without_a_wallet", layer: "market", level: Core, oracle: "Reference", also: &["Crash"], needs: &[],
+    Exhibit { name: "order.enters_without_a_wallet", layer: "markets", level: Core, oracle: "Reference", also: &["Crash"], needs: &[],
         what: "An order without risk lets in an account that no wallet knows." },
     Exhibit { name: "queue.place_lost_by_reduction", layer: "matching", level: Core, oracle: "I5", also: &["Reference"], needs: &[Reductions],
         what: "An order that is reduced goes to the end of its queue." },
@@ -346,6 +348,14 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "A suspension is confirmed before it is committed." },
     Exhibit { name: "market.deposed_activation_answers", layer: "actors", level: Cluster, oracle: "I4", also: &["I8", "Linearizability"], needs: &[Partitions, Restarts],
         what: "A market's actor that loses its cell refuses what its successor accepts." },
+    Exhibit { name: "format.raised_without_asking", layer: "consensus", level: Cluster, oracle: "Format", also: &["Crash"], needs: &[Upgrades],
+        what: "A leader raises its cell to the newest format that it knows itself." },
+    Exhibit { name: "format.rule_before_its_time", layer: "wallets", level: Cluster, oracle: "Reference", also: &["I7"], needs: &[Upgrades],
+        what: "A newer program applies its own rule to a cell whose format is older." },
+    Exhibit { name: "format.snapshot_before_its_time", layer: "snapshots", level: Cluster, oracle: "Format", also: &["I7", "L1"], needs: &[Upgrades, Snapshots, Restarts],
+        what: "A newer program writes snapshots that the older ones in the cluster cannot read." },
+    Exhibit { name: "format.lost_in_the_snapshot", layer: "snapshots", level: Cluster, oracle: "I7", also: &["Reference"], needs: &[Upgrades, Snapshots],
+        what: "A replica that is restored from a snapshot has the first format again." },
     Exhibit { name: "gateway.says_it_again", layer: "actors", level: Cluster, oracle: "Linearizability", also: &["Gateway"], needs: &[Suspensions, Partitions, Restarts],
         what: "A word of an operator whose answer was lost is said again, over what was said since." },
     Exhibit { name: "market.permit_leaked", layer: "actors", level: Cluster, oracle: "L1", also: &[], needs: &[SmallQueues],

@@ -5,7 +5,7 @@ use super::catalogue::{Exhibit, Level, Need};
 use crate::{
     cluster,
     core::{self, Watch},
-    generate::{self, Kind, Profile, SCENARIOS, Scenario, Wish},
+    generate::{self, Kind, Profile, SCENARIOS, Scenario, Upgrade, Wish},
     oracles::Violation,
     plan::Plan,
     rng::Rng,
@@ -98,6 +98,7 @@ fn furnish(profile: &mut Profile, needs: &[Need], rng: &mut Rng) {
     profile.tuning.max_queue = 1_024;
     // Every exhibit is about something else.
     profile.extremes = 0;
+    profile.upgrade = Some(Upgrade::NotYet);
     profile.faults.clear();
     for need in needs {
         let faults: &[Kind] = match need {
@@ -109,7 +110,7 @@ fn furnish(profile: &mut Profile, needs: &[Need], rng: &mut Rng) {
             Need::SnapshotRot => &[Kind::RotSnapshot],
             Need::Partitions => &[Kind::Cut, Kind::CutOneWay, Kind::Clog],
             Need::Loss => &[Kind::Reset, Kind::Flap],
-            Need::HandOvers => &[Kind::Drain],
+            Need::HandOvers | Need::Upgrades => &[Kind::Drain],
             Need::ClockJumps => &[Kind::Clock],
             _ => &[],
         };
@@ -125,6 +126,7 @@ fn furnish(profile: &mut Profile, needs: &[Need], rng: &mut Rng) {
                 (profile.tuning.snapshot_every, profile.tuning.keep_log) = (100_000, 100_000);
                 (profile.rate, profile.fault_rate) = (160, 200);
             }
+            Need::Upgrades => profile.upgrade = Some(Upgrade::Somewhen),
             Need::Snapshots => (profile.tuning.snapshot_every, profile.tuning.keep_log) = (20, 20),
             Need::SmallSegments => {
                 profile.tuning.segment_bytes = 256 << 10;

@@ -134,7 +134,7 @@ impl<'a> Facts<'a> {
             | Command::Settle { market, .. }
             | Command::Resettle { market, .. }
             | Command::Finalise { market } => self.markets.push(*market),
-            Command::CreateMarket { .. } | Command::Marker { .. } => {}
+            Command::CreateMarket { .. } | Command::Marker { .. } | Command::Raise { .. } => {}
         }
     }
 

@@ -137,6 +137,7 @@ impl History {
             | Fault::PowerLoss { .. }
             | Fault::PowerLossOfAll
             | Fault::Drain { .. }
+            | Fault::Install { .. }
             | Fault::Reset { .. }
             | Fault::ResetBulk { .. }
             | Fault::Rot { .. }

@@ -20,6 +20,7 @@ pub fn fault(fault: &Fault) -> String {
         Fault::Pause { node } => format!("n{node} is paused"),
         Fault::Resume { node } => format!("n{node} goes on"),
         Fault::Drain { node } => format!("n{node} is asked to leave"),
+        Fault::Install { node, format } => format!("n{node} gets a program that knows format {format}"),
         Fault::Cut { from, to } => format!("n{from} no longer reaches n{to}"),
         Fault::Heal { from, to } => format!("n{from} reaches n{to} again"),
         Fault::HealAll => "all wires are whole again".into(),

@@ -9,6 +9,7 @@ use crate::{
     domain::{
         command::Verdict,
         content::content,
+        format,
         ledger::Account,
         references::{Key, Known, Stored},
         settlement::BASIS_POINTS,
@@ -36,7 +37,9 @@ impl Cell {
         if !self.holds_wallet(account) || !account.is_allowed() {
             return Err(Refusal::UnknownAccount);
         }
-        if name.len() > MAX_NAME {
+        let characters = self.format >= format::NAMES_IN_CHARACTERS || mistake!("format.rule_before_its_time");
+        let length = if characters { name.chars().count() } else { name.len() };
+        if length > MAX_NAME {
             return Err(Refusal::InvalidDefinition);
         }
         self.wallets.create(account, name)?;

@@ -1,7 +1,7 @@
 //! A cell as bytes: what a snapshot carries, and what the state hash is taken over.
 //!
 //! ```text
-//! version u8 | head | buckets of wallets | buckets of references | number of markets | (id, market, funding)…
+//! version u8 | format u16, from version 4 on | head | buckets of wallets | buckets of references | number of markets | (id, market, funding)…
 //! ```
 //! Each part is one postcard value; the next begins where it ends. Chunks are cut anywhere
 //! and only bounded.
@@ -12,9 +12,12 @@ use serde::de::DeserializeOwned;
 use stakehold_raft::{machine::Chunks, mistake};
 
 use super::{Cell, Head, Slot};
-use crate::domain::{deadlines::Deadlines, ledger::Journal, references::References, wallet::Wallets};
+use crate::domain::{deadlines::Deadlines, format, ledger::Journal, references::References, wallet::Wallets};
 
-const VERSION: u8 = 3;
+/// What a cell of the first format is written as: programs that know no other read it.
+const FIRST: u8 = 3;
+/// The format follows.
+const WITH_FORMAT: u8 = 4;
 /// Largest chunk.
 const MAX_CHUNK: usize = 256 * 1024;
 
@@ -25,7 +28,13 @@ fn bounded(bytes: Vec<u8>) -> Vec<Vec<u8>> {
 impl Cell {
     pub(super) fn chunks(&self) -> Chunks<'_> {
         let plain = "a cell is plain data";
-        let head = iter::once_with(move || postcard::to_stdvec(&(VERSION, &self.head)).expect(plain));
+        let head = iter::once_with(move || {
+            if self.format == format::FIRST && !mistake!("format.snapshot_before_its_time") {
+                postcard::to_stdvec(&(FIRST, &self.head)).expect(plain)
+            } else {
+                postcard::to_stdvec(&(WITH_FORMAT, self.format, &self.head)).expect(plain)
+            }
+        });
         let count = iter::once_with(move || postcard::to_stdvec(&(self.markets.len() as u64)).expect(plain));
         let markets = self
             .markets
@@ -37,12 +46,20 @@ impl Cell {
 
     pub(super) fn read(&self, bytes: &[u8]) -> Result<Cell, String> {
         let (version, mut rest) = bytes.split_first().ok_or("the snapshot is empty")?;
-        if *version != VERSION {
-            return Err(format!(
-                "the snapshot has version {version}, this program reads {VERSION}: run the program that wrote it"
-            ));
-        }
         let rest = &mut rest;
+        let format = match *version {
+            FIRST => format::FIRST,
+            WITH_FORMAT if self.knows > format::FIRST => take(rest, "format")?,
+            WITH_FORMAT => return Err(too_new(format::FIRST + 1, self.knows)),
+            other => {
+                return Err(format!(
+                    "the snapshot has version {other}, this program reads {FIRST} and {WITH_FORMAT}: run the program that wrote it"
+                ));
+            }
+        };
+        if format > self.knows {
+            return Err(too_new(format, self.knows));
+        }
         let mut head: Head = take(rest, "head")?;
         if mistake!("snapshot.deadlines_lost") {
             head.deadlines = Deadlines::default();
@@ -74,8 +91,16 @@ impl Cell {
         if !rest.is_empty() {
             return Err(format!("the snapshot has {} bytes too many", rest.len()));
         }
-        Ok(Cell { head, wallets, references, markets })
+        let format = if mistake!("format.lost_in_the_snapshot") { format::FIRST } else { format };
+        Ok(Cell { format, knows: self.knows, head, wallets, references, markets })
     }
+}
+
+/// What whoever keeps a replica is told who does not know its cell's format.
+pub(super) fn too_new(format: u16, knows: u16) -> String {
+    format!(
+        "this cell has format {format}, and this node knows formats up to {knows}: run the newer program here, or take `format` out of its configuration"
+    )
 }
 
 fn take<T: DeserializeOwned>(bytes: &mut &[u8], what: &str) -> Result<T, String> {

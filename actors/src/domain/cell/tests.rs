@@ -375,3 +375,30 @@ fn a_snapshot_comes_in_bounded_chunks_and_only_into_its_own_cell() {
         assert!(error.contains(complaint), "{error}");
     }
 }
+
+#[test]
+fn a_cell_is_raised_to_a_newer_format_once_and_its_snapshots_say_so() {
+    let mut cell = alone();
+    let bytes = |cell: &Cell| cell.chunks().flatten().collect::<Vec<u8>>();
+    let old = |cell: &Cell| alone().knowing(format::FIRST).restore(&bytes(cell));
+    // 100 characters, 200 bytes.
+    let named = |account| Command::CreateAccount { account: AccountId(account), name: "é".repeat(100) };
+    assert_eq!(run(&mut cell, named(1)), Verdict::Refused(Refusal::InvalidDefinition));
+    assert_eq!(old(&cell).unwrap().digest(), cell.digest(), "an older program reads what a newer one has written");
+
+    let raise = |format| Command::Raise { format };
+    assert_eq!(run(&mut cell, raise(format::NEWEST)), Verdict::Done);
+    assert_eq!(run(&mut cell, raise(format::FIRST)), Verdict::Done);
+    assert_eq!(cell.format(), format::NEWEST, "a leader that has not heard of it yet takes nothing back");
+    assert_eq!(run(&mut cell, named(1)), Verdict::Done);
+    let restored = alone().restore(&bytes(&cell)).unwrap();
+    assert_eq!((restored.format(), restored.digest()), (cell.format(), cell.digest()));
+    let refused = old(&cell).unwrap_err();
+    assert!(refused.contains("has format 2") && refused.contains("up to 1: run the newer program"), "{refused}");
+}
+
+#[test]
+#[should_panic(expected = "has format 3, and this node knows formats up to 2")]
+fn a_format_that_is_not_known_halts_the_replica() {
+    run(&mut alone(), Command::Raise { format: format::NEWEST + 1 });
+}

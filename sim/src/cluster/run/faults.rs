@@ -43,6 +43,7 @@ impl Run {
                     life.drain(Duration::from_millis(DRAIN_MS));
                 }
             }
+            Fault::Install { node, format } => self.programs.install(NodeId(node), format),
             Fault::Cut { from, to } => self.wires.cut(now, NodeId(from), NodeId(to)),
             Fault::Heal { from, to } => self.wires.heal(now, NodeId(from), NodeId(to)),
             Fault::HealAll => self.wires.heal_all(now),

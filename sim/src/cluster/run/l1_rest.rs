@@ -109,6 +109,9 @@ impl Run {
 
     /// What is not at rest yet, in a sentence.
     fn unrest(&self) -> Option<String> {
+        if let Some((cell, known)) = self.programs.behind(self.formats().into_iter()) {
+            return Some(format!("{cell} has an older format than {known}, which all nodes know"));
+        }
         if self.clients.open() > 0 {
             let first: Vec<String> =
                 self.clients.unanswered().take(3).map(|call| format!("{:?}", call.request)).collect();

@@ -65,6 +65,7 @@ pub struct Cell {
     pub(super) id: CellId,
     pub(super) cells: Cells,
     pub stamp: Stamp,
+    format: u16,
     pub wallets: BTreeMap<AccountId, Wallet>,
     pub markets: BTreeMap<MarketId, Market>,
     created: u64,
@@ -92,6 +93,7 @@ impl Cell {
             id,
             cells,
             stamp: 0,
+            format: 1,
             wallets: BTreeMap::new(),
             markets: BTreeMap::new(),
             created: 0,
@@ -214,6 +216,10 @@ impl Cell {
                 Ok(Verdict::Done)
             }
             Command::Marker { .. } => Ok(Verdict::Done),
+            Command::Raise { format } => {
+                self.format = self.format.max(*format);
+                Ok(Verdict::Done)
+            }
         }
     }
 
@@ -306,7 +312,8 @@ impl Cell {
         if self.wallet_cell(account) != self.id || account.0 == 0 || account.0 > MAX_ACCOUNT {
             return Err(Refusal::UnknownAccount);
         }
-        if name.len() > MAX_NAME {
+        let length = if self.format == 1 { name.len() } else { name.chars().count() };
+        if length > MAX_NAME {
             return Err(Refusal::InvalidDefinition);
         }
         let wallet = self.wallets.entry(account).or_insert_with(|| Wallet { name: name.into(), ..Wallet::default() });
