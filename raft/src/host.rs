@@ -52,6 +52,7 @@ use crate::{
     ids::{CellId, NodeId, RaftId},
     machine::Machine,
     mesh::{Incoming, Kind, Mesh},
+    mistake,
     placement::Placement,
     pump::{Cells, Pump},
     replica::Replica,
@@ -151,7 +152,7 @@ impl<M: Machine> Host<M> {
             match Engine::start(start).await {
                 Ok(engine) => group.set_engine(engine),
                 // The group stays, without an engine, to show where it halted.
-                Err(_) if group.is_halted() => {}
+                Err(_) if group.is_halted() || mistake!("start.a_cell_short") => {}
                 // Damage was found before. This is a disk that cannot be read: with some of its cells only,
                 // the node would be a replica short for as long as it lives, and nobody would look.
                 Err(reason) => {

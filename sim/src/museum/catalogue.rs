@@ -348,6 +348,8 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "A suspension is confirmed before it is committed." },
     Exhibit { name: "market.deposed_activation_answers", layer: "actors", level: Cluster, oracle: "I4", also: &["I8", "Linearizability"], needs: &[Partitions, Restarts],
         what: "A market's actor that loses its cell refuses what its successor accepts." },
+    Exhibit { name: "start.a_cell_short", layer: "consensus", level: Plan, oracle: "L1", also: &[], needs: &[],
+        what: "A node that cannot read the disk under one of its cells starts with the others." },
     Exhibit { name: "format.raised_without_asking", layer: "consensus", level: Cluster, oracle: "Format", also: &["Crash"], needs: &[Upgrades],
         what: "A leader raises its cell to the newest format that it knows itself." },
     Exhibit { name: "format.rule_before_its_time", layer: "wallets", level: Cluster, oracle: "Reference", also: &["I7"], needs: &[Upgrades],

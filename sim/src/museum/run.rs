@@ -13,12 +13,13 @@ use crate::{
 };
 
 /// The plans of the corpus that show what other runs show too seldom.
-const PLANS: [&str; 8] = [
+const PLANS: [&str; 9] = [
     include_str!("../../corpus/acknowledgement-that-is-due-is-sent.plan"),
     include_str!("../../corpus/audit-follows-who-leads-now.plan"),
     include_str!("../../corpus/cell-that-ends-takes-its-node-along.plan"),
     include_str!("../../corpus/late-answer-to-an-earlier-life-is-nobodys.plan"),
     include_str!("../../corpus/log-written-to-the-wrong-place-is-missed.plan"),
+    include_str!("../../corpus/node-with-unreadable-disk-does-not-start.plan"),
     include_str!("../../corpus/reduction-that-makes-no-sense-is-refused.plan"),
     include_str!("../../corpus/repeat-in-play-hears-its-verdict.plan"),
     include_str!("../../corpus/what-was-kept-back-goes-on.plan"),
