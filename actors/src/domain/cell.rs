@@ -49,7 +49,7 @@ use super::{
 
 #[derive(Clone, Debug)]
 pub struct Cell {
-    /// See [`format`].
+    /// See [`format`](mod@super::format).
     format: u16,
     /// The newest format that whoever keeps this replica knows: not state, and the same on all replicas only
     /// when no upgrade is under way.
@@ -135,7 +135,7 @@ impl Cell {
         self.head.id
     }
 
-    /// See [`format`].
+    /// See [`format`](mod@super::format).
     pub fn format(&self) -> u16 {
         self.format
     }
