@@ -169,6 +169,23 @@ pub enum Request {
     Audit,
 }
 
+impl Request {
+    /// Whether nothing is asked for but to be told something: there is no outcome that could be open.
+    pub fn is_read(&self) -> bool {
+        matches!(
+            self,
+            Request::GetAccount { .. }
+                | Request::Statement { .. }
+                | Request::ListMarkets
+                | Request::GetMarket { .. }
+                | Request::Book { .. }
+                | Request::ListOrders { .. }
+                | Request::Status
+                | Request::Audit
+        )
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewOrder {
     pub runner: RunnerId,

@@ -333,7 +333,10 @@ fn failed(file: &str) -> impl FnOnce(io::Error) -> SnapshotError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::{Faults, MemDisk, RealDisk};
+    use crate::{
+        disk::{Faults, MemDisk, RealDisk},
+        lines::check,
+    };
 
     fn meta(index: u64) -> SnapshotMeta {
         SnapshotMeta {
@@ -494,6 +497,39 @@ mod tests {
             disk.boot().write(name, 0, header.into(), true).await.unwrap();
             let error = store(&disk).await.read(5).await.unwrap_err().to_string();
             assert!(error.contains("was written in format 2, and this program knows formats up to 1"), "{error}");
+        });
+    }
+
+    #[test]
+    fn a_file_is_what_it_ever_was() {
+        run(async {
+            let name = "snap/513-1000-7.snap";
+            let meta = SnapshotMeta {
+                index: 1_000,
+                term: 7,
+                log_id: Bytes::from_static(b"a log id"),
+                membership: Bytes::from_static(b"a membership"),
+            };
+            let disk = MemDisk::new(1);
+            let mut writer = store(&disk).await.begin(513, meta.clone()).await.unwrap();
+            for chunk in [&b"the beginning"[..], b" and the end"] {
+                writer.push(Bytes::from_static(chunk)).await.unwrap();
+            }
+            writer.finish().await.unwrap();
+            let written = disk.contents(name).expect("its name tells group, index and term");
+            let mut line = Vec::new();
+            check("snapshots.txt", include_str!("../tests/golden/snapshots.txt"), |lines| {
+                lines.read("file", &written, |bytes| {
+                    line = bytes.to_vec();
+                    Ok(())
+                });
+            });
+            let other = MemDisk::new(2);
+            let files = other.boot();
+            files.create(name, line.len() as u64).await.unwrap();
+            files.write(name, 0, line.into(), true).await.unwrap();
+            let read = store(&other).await.read(513).await.unwrap();
+            assert_eq!(read, Some((meta, b"the beginning and the end".to_vec())));
         });
     }
 }

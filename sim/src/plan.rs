@@ -365,15 +365,13 @@ impl Plan {
             What::Call(call) => !(1..=nodes).contains(&call.node),
             What::Fault(fault) => fault.nodes().iter().any(|node| !(1..=nodes).contains(node)),
         };
-        let unknown = |step: &&Step| {
+        let no_program = |step: &&Step| {
             matches!(&step.what, What::Fault(Fault::Install { format, .. })
                 if !(format::FIRST..=format::NEWEST).contains(format))
         };
-        if let Some(step) = steps.iter().find(unknown) {
-            return Err(failed(
-                number,
-                format!("no program knows that format, and no older one either: {:?}", step.what),
-            ));
+        if let Some(step) = steps.iter().find(no_program) {
+            let known = format!("formats are {} to {}", format::FIRST, format::NEWEST);
+            return Err(failed(number, format!("{known}, and a step installs another: {:?}", step.what)));
         }
         if let Some(step) = steps.iter().find(stranger) {
             return Err(failed(number, format!("it has {nodes} nodes, and a step names another: {:?}", step.what)));

@@ -368,9 +368,10 @@ impl Desk {
         if !self.group.is_leader() || self.read(Cell::format) >= format {
             return None;
         }
-        tracing::info!(cell = %self.id, format, "all nodes know a newer format: the cell is raised to it");
         // Whoever does not take it now is asked again.
-        self.group.propose(MetaOr::Cell(Command::Raise { format })).ok()
+        let raising = self.group.propose(MetaOr::Cell(Command::Raise { format })).ok()?;
+        tracing::info!(cell = %self.id, format, "all nodes know a newer format: the cell is to be raised to it");
+        Some(raising)
     }
 
     /// Puts idle actors to sleep, and looks after what nobody asks for, now and then.

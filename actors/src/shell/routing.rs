@@ -68,7 +68,7 @@ impl Exchange {
     /// Asks the cell's leader, and again if leadership moves, until the deadline.
     pub(super) async fn at_leader(self: &Arc<Self>, cell: CellId, call: Call) -> Result<Response, ApiError> {
         let good_until = call.good_until;
-        let (repeatable, looks) = (repeatable(&call.request), only_looks(&call.request));
+        let (repeatable, reads) = (repeatable(&call.request), call.request.is_read());
         // What was asked before may have been carried out.
         let mut open = false;
         let mut hint = None;
@@ -103,7 +103,7 @@ impl Exchange {
                 Failure::NotLeader(_) | Failure::Api(ApiError::Unavailable) => {}
                 Failure::Api(ApiError::Unknown) if repeatable => {
                     reached!("gateway.asks_again");
-                    open = !looks;
+                    open = !reads;
                 }
                 // Nothing was done this time.
                 Failure::Api(ApiError::Busy { .. } | ApiError::DiskFull { .. })
@@ -228,21 +228,6 @@ impl Exchange {
             other => unreachable!("a funding was answered with {other:?}"),
         }
     }
-}
-
-/// Whether nothing is asked for but to be told something: there is no outcome that could be open.
-fn only_looks(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::GetAccount { .. }
-            | Request::Statement { .. }
-            | Request::ListMarkets
-            | Request::GetMarket { .. }
-            | Request::Book { .. }
-            | Request::ListOrders { .. }
-            | Request::Status
-            | Request::Audit
-    )
 }
 
 /// Whether asking again cannot do more than asking once.

@@ -16,9 +16,17 @@ use stakehold_raft::CellId;
 use crate::{
     ACCOUNT, MARKET, ORDER, RUNNER,
     commands::dead_heat,
-    lines::{check, variants, words},
+    lines::{check, variants},
     place, reference, replace,
 };
+
+/// Compares every variant of an enum whose variants hold nothing.
+macro_rules! words {
+    ($lines:expr, $type:ident { $($variant:ident)+ }) => {{
+        let _: fn(&$type) = |value| match value { $($type::$variant => ()),+ };
+        $($lines.value(concat!(stringify!($type), " ", stringify!($variant)), &$type::$variant);)+
+    }};
+}
 
 #[test]
 fn every_word_is_written_as_it_ever_was() {

@@ -37,7 +37,7 @@ pub(super) const TOLERATED: i64 = 500;
 const ASK_EVERY: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_millis(400);
 /// What a peer said longer ago than this says nothing of now.
-const STALE: Duration = Duration::from_secs(3);
+pub(super) const STALE: Duration = Duration::from_secs(3);
 
 /// What is certain of a peer's clock, in milliseconds; negative where nothing is.
 #[derive(Clone, Copy, Debug)]
@@ -100,10 +100,18 @@ fn offset(clock: &dyn Clock) -> i64 {
 
 /// Answers a peer that asks the time, and says what this node knows.
 pub(super) fn tell(mesh: &Mesh, clock: &dyn Clock, format: u16, incoming: &Incoming) {
-    mesh.reply(incoming.reply, |to| {
-        to.extend_from_slice(&clock.now_ms().to_le_bytes());
-        to.extend_from_slice(&format.to_le_bytes());
-    });
+    mesh.reply(incoming.reply, |to| put_answer(to, clock.now_ms(), format));
+}
+
+fn put_answer(to: &mut Vec<u8>, now_ms: u64, format: u16) {
+    to.extend_from_slice(&now_ms.to_le_bytes());
+    to.extend_from_slice(&format.to_le_bytes());
+}
+
+/// The time, and the newest format that the peer's program knows. One that says nothing of it is older than
+/// formats; whatever follows is of a newer one.
+fn take_answer(mut body: impl Buf) -> Option<(u64, u16)> {
+    Some((body.try_get_u64_le().ok()?, body.try_get_u16_le().unwrap_or(formats::FIRST)))
 }
 
 /// Compares clocks, and what nodes know, for as long as the host lives.
@@ -144,17 +152,28 @@ async fn ask<M: Machine>(host: &Arc<Host<M>>, peer: NodeId) {
     let clock = &host.world.clock;
     let sent = clock.now_ms();
     let answer = timer::timeout(PATIENCE, host.mesh.call(peer, Kind::Time, CellId::META.0, |_| {})).await;
-    if let Ok(Ok(mut body)) = answer
-        && let Ok(theirs) = body.try_get_u64_le()
+    if let Ok(Ok(body)) = answer
+        && let Some((theirs, format)) = take_answer(body)
     {
         host.turn.clocks.learn(peer, sent, theirs, clock.now_ms(), offset(&**clock));
-        host.turn.formats.learn(peer, body.try_get_u16_le().unwrap_or(formats::FIRST));
+        host.turn.formats.learn(peer, format);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn programs_of_all_times_understand_each_other() {
+        let mut answer = Vec::new();
+        put_answer(&mut answer, 1_700_000_000_000, 2);
+        assert_eq!(answer, [0, 0x68, 0xe5, 0xcf, 0x8b, 1, 0, 0, 2, 0], "a program of another version reads this");
+        assert_eq!(take_answer(&answer[..]), Some((1_700_000_000_000, 2)));
+        assert_eq!(take_answer(&[&answer[..], b"more"].concat()[..]), Some((1_700_000_000_000, 2)));
+        assert_eq!(take_answer(&answer[..8]), Some((1_700_000_000_000, formats::FIRST)), "it knows no formats yet");
+        assert_eq!(take_answer(&answer[..7]), None);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn only_what_is_certain_counts() {

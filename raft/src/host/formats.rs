@@ -7,17 +7,15 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard},
-    time::Duration,
 };
 
 use tokio::time::Instant;
 
+use super::clocks::STALE;
 use crate::{ids::NodeId, mistake, reached};
 
 /// Every program knows this one; one that says nothing of formats knows no other.
 pub const FIRST: u16 = 1;
-/// What a node said longer ago than this may be what an older program of its knows no more.
-pub(super) const STALE: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 pub(crate) struct Formats {
@@ -81,15 +79,13 @@ impl Formats {
 mod tests {
     use super::*;
 
-    const STEP: Duration = Duration::from_millis(500);
-
     async fn pass(formats: &Formats, steps: u32, say: &[(u16, u16)]) {
         for _ in 0..steps {
             for (peer, format) in say {
                 formats.learn(NodeId(*peer), *format);
             }
             formats.judge();
-            tokio::time::advance(STEP).await;
+            tokio::time::advance(STALE / 6).await;
         }
     }
 

@@ -4,8 +4,6 @@
 //!
 //! Bytes are in hexadecimal; `00*1016` is so many of one byte; a line that begins with `#` is a comment.
 
-#![allow(dead_code, unused_macros, unused_imports, reason = "each test that takes this in needs a part of it")]
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
@@ -119,12 +117,4 @@ macro_rules! variants {
     }};
 }
 
-/// The same of an enum whose variants hold nothing.
-macro_rules! words {
-    ($lines:expr, $type:ident { $($variant:ident)+ }) => {{
-        let _: fn(&$type) = |value| match value { $($type::$variant => ()),+ };
-        $($lines.value(concat!(stringify!($type), " ", stringify!($variant)), &$type::$variant);)+
-    }};
-}
-
-pub(crate) use {variants, words};
+pub(crate) use variants;

@@ -348,7 +348,7 @@ impl Run {
         if let End::Panic(message) = &end {
             self.watch.violated(violation_of(message));
         }
-        self.look_why(id, &end);
+        self.look_at_end(id, &end);
         self.end(id, false);
         // What the sentence says to do is done.
         if matches!(&end, End::NoStart(reason) if reason.contains("let it rejoin")) {

@@ -98,8 +98,7 @@ fn furnish(profile: &mut Profile, needs: &[Need], rng: &mut Rng) {
     profile.tuning.calls_per_cell = 512;
     profile.tuning.max_queue = 1_024;
     // Every exhibit is about something else.
-    profile.extremes = 0;
-    profile.upgrade = Some(Upgrade::NotYet);
+    (profile.extremes, profile.upgrade) = (0, Some(Upgrade::NotYet));
     profile.faults.clear();
     for need in needs {
         let faults: &[Kind] = match need {

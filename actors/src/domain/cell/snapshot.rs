@@ -29,10 +29,11 @@ impl Cell {
     pub(super) fn chunks(&self) -> Chunks<'_> {
         let plain = "a cell is plain data";
         let head = iter::once_with(move || {
-            if self.format == format::FIRST && !mistake!("format.snapshot_before_its_time") {
+            let format = if mistake!("format.snapshot_before_its_time") { format::NEWEST } else { self.format };
+            if format == format::FIRST {
                 postcard::to_stdvec(&(FIRST, &self.head)).expect(plain)
             } else {
-                postcard::to_stdvec(&(WITH_FORMAT, self.format, &self.head)).expect(plain)
+                postcard::to_stdvec(&(WITH_FORMAT, format, &self.head)).expect(plain)
             }
         });
         let count = iter::once_with(move || postcard::to_stdvec(&(self.markets.len() as u64)).expect(plain));
@@ -49,8 +50,7 @@ impl Cell {
         let rest = &mut rest;
         let format = match *version {
             FIRST => format::FIRST,
-            WITH_FORMAT if self.knows > format::FIRST => take(rest, "format")?,
-            WITH_FORMAT => return Err(too_new(format::FIRST + 1, self.knows)),
+            WITH_FORMAT => take(rest, "format")?,
             other => {
                 return Err(format!(
                     "the snapshot has version {other}, this program reads {FIRST} and {WITH_FORMAT}: run the program that wrote it"

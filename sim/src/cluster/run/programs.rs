@@ -55,7 +55,7 @@ impl Run {
     }
 
     /// No node runs a program that is older than what was written for it to read.
-    pub(super) fn look_why(&self, id: NodeId, end: &End) {
+    pub(super) fn look_at_end(&self, id: NodeId, end: &End) {
         if let End::NoStart(reason) | End::Fate(reason) = end
             && reason.contains("run the newer program")
         {
