@@ -122,8 +122,6 @@ pub(crate) struct Engine<M: Machine> {
     id: RaftId,
     raft: Raft<Types, state::Applier<M>>,
     receiving: Arc<transfer::Receiving>,
-    /// Held while leadership that is being handed over is waited for.
-    transfers: Arc<tokio::sync::Mutex<()>>,
     election: Duration,
     /// Who sent the last append, and when.
     last_append: Mutex<Option<(RaftId, Instant)>>,
@@ -150,8 +148,7 @@ impl<M: Machine> Engine<M> {
         let applier = state::Applier::new((cell, id), shared, watcher, snapshots);
         let raft = with_entropy(entropy, Raft::new(id, Arc::new(config), links, log, applier));
         let raft = raft.await.map_err(|e| e.to_string())?;
-        let (receiving, transfers, last_append) = (Arc::default(), Arc::default(), Mutex::default());
-        Ok(Self { id, raft, receiving, transfers, election: timing.election.1, last_append })
+        Ok(Self { id, raft, receiving: Arc::default(), election: timing.election.1, last_append: Mutex::default() })
     }
 
     /// Proposes an encoded batch. `rejected` is called if, and only if, it does not become an
@@ -307,10 +304,8 @@ impl<M: Machine> Engine<M> {
                 }) as Answer
             }),
             Kind::Transfer => transfer_request(&mut body).map(|request| {
-                let (mesh, transfers) = (mesh.clone(), self.transfers.clone());
+                let mesh = mesh.clone();
                 Box::pin(async move {
-                    // One after the other: openraft wakes those who wait for the same entry in no order.
-                    let _turn = transfers.lock().await;
                     let accepted = matches!(raft.handle_transfer_leader(request).await, Ok(Ok(())));
                     reached!("lead.transferred", accepted);
                     mesh.reply(reply, |to| to.push(u8::from(accepted)));

@@ -1,5 +1,7 @@
 //! `sim corpus`: the plans that once failed and must pass, from the repository's root.
 
+mod refit;
+
 use std::{
     ffi::OsStr,
     fs,
@@ -44,6 +46,15 @@ enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Gives other choices to those that show the mistake they guard against no more, where some show it.
+    Refit {
+        /// How many choices are tried for each of them.
+        #[arg(long, default_value_t = 1_000)]
+        tries: u64,
+        /// Processes at once; as many as there are cores if it is left out.
+        #[arg(long)]
+        jobs: Option<usize>,
+    },
 }
 
 pub fn corpus(args: &CorpusArgs) -> Result<u8> {
@@ -54,6 +65,7 @@ pub fn corpus(args: &CorpusArgs) -> Result<u8> {
         }
         Command::Run { jobs } => run_all(*jobs),
         Command::Prune { yes } => prune(*yes),
+        Command::Refit { tries, jobs } => refit::refit(*tries, *jobs),
     }
 }
 

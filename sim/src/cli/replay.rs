@@ -30,6 +30,9 @@ pub struct ReplayArgs {
     /// The known mistake that the code is to make (see `museum --list`).
     #[arg(long)]
     bug: Option<String>,
+    /// Makes all that is left to chance fall otherwise than the plan says.
+    #[arg(long, value_name = "NUMBER")]
+    choices: Option<u64>,
     /// What the nodes log, on standard error: `debug`, or a filter like `stakehold_raft=info`.
     #[arg(long)]
     log: Option<String>,
@@ -61,6 +64,10 @@ pub fn replay(args: &ReplayArgs) -> Result<u8> {
     if let Some(bug) = &args.bug {
         plan = plan.with_mistake(exhibit(bug)?.name);
         again += &format!(" --bug {bug}");
+    }
+    if let Some(choices) = args.choices {
+        plan.setup.choices = choices;
+        again += &format!(" --choices {choices}");
     }
     match args.until.map(Point::Event).or_else(|| args.break_at.clone()) {
         None if args.step => stop(&plan, args, None, &again),

@@ -68,6 +68,8 @@ pub struct Life {
     fate: Arc<SimFate>,
     left: Arc<Left>,
     kernel: Option<Started>,
+    /// Frames since it ran last, and (without one) connections that were lost, in their order.
+    arrived: Vec<(NodeId, Option<(Class, Bytes)>)>,
     began: Instant,
     began_us: u64,
     pub paused: bool,
@@ -174,6 +176,7 @@ impl SimNode {
             fate,
             left,
             kernel: None,
+            arrived: Vec::new(),
             began,
             began_us: now_us,
             paused: false,
@@ -195,7 +198,21 @@ impl SimNode {
         let life = self.life.as_mut().filter(|life| !life.paused)?;
         watch::window();
         let until = life.began + Duration::from_micros(to_us - life.began_us);
-        if let Err(panic) = life.block_on(async move { tokio::time::sleep_until(until).await }) {
+        let (arrived, inbound) =
+            (std::mem::take(&mut life.arrived), life.kernel.as_ref().map(|(_, inbound)| inbound.clone()));
+        let window = async move {
+            // By a task of the node's, as its transport does it: whoever polls anything outside of them throws dice
+            // of the thread's own, which fall otherwise in every process.
+            for (from, frame) in arrived {
+                match (&inbound, frame) {
+                    (Some(inbound), Some((class, frame))) => inbound.frame(from, class, frame),
+                    (Some(inbound), None) => inbound.disconnected(from),
+                    (None, _) => {}
+                }
+            }
+            tokio::time::sleep_until(until).await;
+        };
+        if let Err(panic) = life.block_on(window) {
             return Some(End::Panic(panic));
         }
         *member |= life.left.settled.load(Ordering::Relaxed);
@@ -274,19 +291,18 @@ impl Life {
         std::mem::take(&mut lock(&self.left.fed))
     }
 
-    /// A frame arrives.
-    pub fn frame(&self, from: NodeId, class: Class, frame: Bytes) {
-        self.inside(|inbound| inbound.frame(from, class, frame));
+    /// A frame arrives: the node takes it when it runs next. One that has not started hears nothing.
+    pub fn frame(&mut self, from: NodeId, class: Class, frame: Bytes) {
+        self.arrive(from, Some((class, frame)));
     }
 
-    pub fn disconnected(&self, from: NodeId) {
-        self.inside(|inbound| inbound.disconnected(from));
+    pub fn disconnected(&mut self, from: NodeId) {
+        self.arrive(from, None);
     }
 
-    fn inside(&self, f: impl FnOnce(&dyn Inbound)) {
-        if let (Some((_, inbound)), Some(runtime)) = (&self.kernel, &self.runtime) {
-            let _inside = runtime.enter();
-            f(&**inbound);
+    fn arrive(&mut self, from: NodeId, frame: Option<(Class, Bytes)>) {
+        if self.kernel.is_some() {
+            self.arrived.push((from, frame));
         }
     }
 

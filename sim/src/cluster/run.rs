@@ -368,12 +368,11 @@ impl Run {
         let one = matches!(change, Change::GivenUp(..) | Change::BulkLost(..));
         let sides = if one { &[(a, b)][..] } else { &[(a, b), (b, a)] };
         for &(here, there) in sides {
-            let Some(life) = self.nodes.get(&here).and_then(|node| node.life.as_ref()) else { continue };
+            let Some(life) = self.nodes.get_mut(&here).and_then(|node| node.life.as_mut()) else { continue };
             if !matches!(change, Change::BulkLost(..)) {
                 life.plug().set_connected(there, up);
             }
             if !up {
-                self.watch.enter(Some(here), life.clock_ms());
                 life.disconnected(there);
             }
         }
@@ -381,10 +380,13 @@ impl Run {
 
     fn deliver(&mut self) {
         while let Some(flight) = self.wires.arrived(self.now) {
-            let Some(life) = self.nodes.get(&flight.to).and_then(|node| node.life.as_ref()) else { continue };
+            if self.nodes.get(&flight.to).is_none_or(|node| node.life.is_none()) {
+                continue;
+            }
             self.note_frame("deliver", &flight);
-            self.watch.enter(Some(flight.to), life.clock_ms());
-            life.frame(flight.from, flight.class, flight.frame);
+            if let Some(life) = self.nodes.get_mut(&flight.to).and_then(|node| node.life.as_mut()) {
+                life.frame(flight.from, flight.class, flight.frame);
+            }
         }
         while let Some(flight) = self.wires.lost() {
             self.note_frame("lost", &flight);
