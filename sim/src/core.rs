@@ -42,6 +42,8 @@ const REMEMBERED: usize = 200;
 const ODD_EPISODES: u64 = 4;
 /// Of a hundred of its steps, those before which somebody sends one.
 const ODD: u64 = 6;
+/// Names the dice that say whether an episode's clients are exacting.
+const EXACTING: u64 = 0x0DDC_11E7;
 /// So often everything is carried and everything due is done, at most, until all is at rest.
 const ROUNDS: u32 = 2_000;
 
@@ -143,6 +145,9 @@ pub fn watched(seed: u64, steps: u64, watch: Watch) -> Result<Episode, Failure> 
 #[derive(Debug)]
 struct Run {
     rng: Rng,
+    /// Whether clients do what few would: they come exactly to a cap, place what they have cancelled, change
+    /// whether an order stays in play. In a part of the episodes: what they do moves all that comes after it.
+    exacting: bool,
     world: World,
     oracles: Option<Oracles>,
     violation: Option<Violation>,
@@ -209,6 +214,7 @@ impl Run {
         });
         let mut episode = Self {
             events: events.collect(),
+            exacting: rng::of(seed, &[EXACTING]).is_multiple_of(3),
             rng,
             oracles: match watch {
                 Watch::All => Some(Oracles::new(world.books.cells)),
@@ -256,7 +262,9 @@ impl Run {
             800..810 => self.crowd(),
             810..850 => self.again(),
             850..875 => self.cash(),
-            875..915 => self.cancel(),
+            875..911 => self.cancel(),
+            911..915 if self.exacting => self.persist(),
+            911..915 => self.cancel(),
             915..922 => self.cancel_many(),
             922..930 => self.heartbeat(),
             930..950 => self.live(),

@@ -1,6 +1,6 @@
 //! What clients have asked, to hold what the cluster commits against: nothing may be committed that nobody
 //! asked for, in another cell than its own, past the deadline that came with it, or more often than it
-//! was said. And whoever has no right to ask is told so.
+//! was said; and no second funding brings anything but what was short. And whoever has no right to ask is told so.
 //!
 //! The words of a call are put into commands here once more, from what the API says they mean.
 
@@ -10,7 +10,7 @@ use stakehold_actors::{
     api::{ApiError, CancelOrder, Principal, Request},
     domain::{
         command::{Admission, Command, Effect, Fund, Instruction, OrderKey, Replacement, Verdict},
-        types::{AccountId, MarketId, OrderRequest},
+        types::{AccountId, MarketId, Minor, OrderRequest},
     },
 };
 use stakehold_raft::{
@@ -36,6 +36,8 @@ pub struct Asked {
     said: BTreeMap<Words, Said>,
     /// The words of each order, by its reference and the hash of its content.
     orders: BTreeMap<(OrderKey, u64), Words>,
+    /// What the market's cell has said to be short after a funding, by its order and attempt.
+    short: BTreeMap<(OrderKey, u8), BTreeSet<Minor>>,
     /// Until when an order may be taken, by every try of a call that places it.
     deadlines: BTreeMap<OrderKey, BTreeSet<u64>>,
     /// The bet delays of each market in each of its epochs, in milliseconds, and since when, in virtual microseconds.
@@ -267,8 +269,12 @@ impl Asked {
             self.one(command, verdict, entry.cell, books.cells, now_us)?;
         }
         for effect in entry.effects {
-            if let Effect::OrderDecided { key, content, outcome: Ok(_) } = effect {
-                self.accepted(key, *content)?;
+            match effect {
+                Effect::OrderDecided { key, content, outcome: Ok(_) } => self.accepted(key, *content)?,
+                Effect::OrderPending { key, short, attempt, .. } => {
+                    self.short.entry((key.clone(), *attempt)).or_default().insert(*short);
+                }
+                _ => {}
             }
         }
         self.note_epochs(entry.cell, books, now_us);
@@ -286,6 +292,14 @@ impl Asked {
         let wrong = |why: &str| Err(Violation::new("Gateway", format!("{command:?} was committed in {cell}: {why}")));
         if cell_of(cells, command) != Some(cell) {
             return wrong("it belongs in another cell");
+        }
+        if let Command::Fund(fund) = command
+            && fund.attempt > 1
+        {
+            let short = self.short.get(&(fund.instruction.key(), fund.attempt - 1));
+            if !short.is_some_and(|short| short.contains(&fund.amount)) {
+                return wrong(&format!("it is to bring what was short, and that was {short:?}"));
+            }
         }
         let (asked, instruction) = match command {
             Command::Execute { instruction, admission } => (words_of(instruction), Some((instruction, admission))),

@@ -27,8 +27,24 @@ impl Run {
     pub(super) fn fund(&mut self, instruction: Instruction, good_until: u64, amount: Minor, attempt: u8) {
         let Some(admission) = self.admission(&instruction, good_until) else { return };
         let cell = self.world.wallet_cell(instruction.account());
+        if self.exacting {
+            self.cap_it(cell, instruction.account(), amount);
+        }
         let fund = Command::Fund(Fund { instruction, admission, attempt, amount });
         self.intents.push_back(Intent::Propose(cell, fund));
+    }
+
+    /// Of few amounts: from now on the account may have exactly that much more in markets, or a penny less.
+    fn cap_it(&mut self, cell: CellId, account: AccountId, amount: Minor) {
+        const SELDOM: i64 = 64;
+        let less = amount.0 % SELDOM;
+        let Some(wallet) = self.world.books.cell(cell).account_view(account).filter(|_| matches!(less, 0 | 1)) else {
+            return;
+        };
+        let (cap, reference) = (wallet.in_markets + amount - Minor(less), self.reference());
+        if cap.is_positive() {
+            self.call(cell, Command::SetCap { account, cap: Some(cap), reference });
+        }
     }
 
     pub(super) fn admission(&mut self, instruction: &Instruction, good_until: u64) -> Option<Admission> {
@@ -221,10 +237,7 @@ impl Run {
         let which = self.rng.below(self.instructions.len().max(1) as u64) as usize;
         let Some((mut instruction, good_until)) = self.instructions.get(which).cloned() else { return };
         if self.rng.percent(10) {
-            match &mut instruction {
-                Instruction::Place(order) => order.size += Minor(1),
-                Instruction::Replace(replacement) => replacement.price = 300,
-            }
+            in_other_words(&mut instruction);
         }
         match self.rng.below(3) {
             // Someone who believes that it must be funded again.
@@ -304,8 +317,31 @@ impl Run {
         let reduction = self.rng.percent(30).then(|| Minor(self.rng.between(-1, 200)));
         let in_funding = self.rng.percent(50);
         let Some(cell) = owner.1.cell().map(CellId) else { return };
+        if let (WhichOrder::Reference(reference, index), true) = (&which, in_funding && self.exacting) {
+            self.meant_anyway(reference, *index);
+        }
         let cancel = Command::Cancel { account: owner.0, market: owner.1, which, reduction, in_funding };
         self.propose(cell, cancel);
+    }
+
+    /// What is cancelled comes all the same, and something else under its reference.
+    fn meant_anyway(&mut self, reference: &Reference, index: u16) {
+        let said = self.instructions.iter().map(|(instruction, _)| instruction);
+        let of_it = |instruction: &&Instruction| instruction.reference() == (reference, index);
+        let Some(instruction) = said.rev().find(of_it).cloned() else { return };
+        let mut other = instruction.clone();
+        in_other_words(&mut other);
+        self.intents.extend([instruction, other].map(Intent::Try));
+    }
+
+    /// An order is to stay in play, or not to; now and then it is somebody else's.
+    pub(super) fn persist(&mut self) {
+        let (account, market) = (self.account(), self.market());
+        let Some(order) = self.own_order(account, market) else { return };
+        let account = if self.rng.percent(5) { self.account() } else { account };
+        let persistence = if self.rng.percent(50) { Persistence::Lapse } else { Persistence::Persist };
+        let Some(cell) = market.cell().map(CellId) else { return };
+        self.propose(cell, Command::SetPersistence { account, market, order, persistence });
     }
 
     pub(super) fn cancel_many(&mut self) {
@@ -321,5 +357,13 @@ impl Run {
         let account = self.account();
         let timeout_ms = [0, 500, 2000, 10][self.rng.below(4) as usize];
         self.propose(self.world.wallet_cell(account), Command::Heartbeat { account, timeout_ms });
+    }
+}
+
+/// Another content under the same reference.
+fn in_other_words(instruction: &mut Instruction) {
+    match instruction {
+        Instruction::Place(order) => order.size += Minor(1),
+        Instruction::Replace(replacement) => replacement.price = 300,
     }
 }

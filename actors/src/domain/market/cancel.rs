@@ -80,7 +80,9 @@ impl Market {
         self.allows_changes()?;
         let number = self.own_resting(account, id)?;
         self.order_mut(number).persistence = persistence;
-        out.touched.orders.push(number);
+        if !mistake!("order.persistence_not_told") {
+            out.touched.orders.push(number);
+        }
         self.report(out, false);
         Ok(self.order_view(number))
     }
