@@ -81,7 +81,7 @@ pub fn poll(task: &TaskMeta<'_>) {
     let polls = POLLS.get() + 1;
     POLLS.set(polls);
     if polls > POLLS_MAX - 100 {
-        let name = format!("{}:{}", task.spawned_at().file(), task.spawned_at().line());
+        let name = format!("{}:{}", in_its_crate(task.spawned_at().file()), task.spawned_at().line());
         SPINNING.with_borrow_mut(|spinning| spinning.insert(name));
     }
     assert!(

@@ -422,6 +422,8 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "The last batch of the log was written to the wrong place, and nobody misses it." },
     Exhibit { name: "lead.node_goes_on_without_a_cell", layer: "consensus", level: Plan, oracle: "Crash", also: &["L1"], needs: &[],
         what: "A node whose disk has ended the consensus of a cell goes on with the others." },
+    Exhibit { name: "tick.before_its_line", layer: "consensus", level: Plan, oracle: "Crash", also: &[], needs: &[],
+        what: "A sleep that is nearly over is over: consensus ticks for the same moment, and again." },
     Exhibit { name: "clock.right_again_and_nothing_taken_up", layer: "consensus", level: Plan, oracle: "L1", also: &[], needs: &[],
         what: "A node whose clock is right again does not look for what was kept back meanwhile." },
     Exhibit { name: "round.due_acknowledgement_lost", layer: "streams", level: Plan, oracle: "L1", also: &[], needs: &[],

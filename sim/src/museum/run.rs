@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The plans of the corpus that show what other runs show too seldom.
-const PLANS: [&str; 9] = [
+const PLANS: [&str; 10] = [
     include_str!("../../corpus/acknowledgement-that-is-due-is-sent.plan"),
     include_str!("../../corpus/audit-follows-who-leads-now.plan"),
     include_str!("../../corpus/cell-that-ends-takes-its-node-along.plan"),
@@ -22,6 +22,7 @@ const PLANS: [&str; 9] = [
     include_str!("../../corpus/node-with-unreadable-disk-does-not-start.plan"),
     include_str!("../../corpus/reduction-that-makes-no-sense-is-refused.plan"),
     include_str!("../../corpus/repeat-in-play-hears-its-verdict.plan"),
+    include_str!("../../corpus/tick-does-not-spin-before-its-line.plan"),
     include_str!("../../corpus/what-was-kept-back-goes-on.plan"),
 ];
 
