@@ -145,8 +145,9 @@ pub fn watched(seed: u64, steps: u64, watch: Watch) -> Result<Episode, Failure> 
 #[derive(Debug)]
 struct Run {
     rng: Rng,
-    /// Whether clients do what few would: they come exactly to a cap, place what they have cancelled, change
-    /// whether an order stays in play. In a part of the episodes: what they do moves all that comes after it.
+    /// Whether clients do what few would: they come exactly to a cap and to the highest stake, place what they
+    /// have cancelled, change whether an order stays in play; and whether the operator numbers runners as it
+    /// likes, opens late, and knows only some of the winners. In a part of the episodes: it moves all that follows.
     exacting: bool,
     world: World,
     oracles: Option<Oracles>,

@@ -66,10 +66,16 @@ impl Shares {
         if result.len() != live {
             return Err(Refusal::InvalidResult);
         }
-        let share = |f: WinFraction| u128::from(f.numerator) * denominator / u128::from(f.denominator);
+        let share = |f: WinFraction| match f.numerator == f.denominator && mistake!("result.winner_beside_a_dead_heat")
+        {
+            true => 1,
+            false => u128::from(f.numerator) * denominator / u128::from(f.denominator),
+        };
         let numerators: Vec<u128> = named.into_iter().map(|f| f.map_or(0, share)).collect();
         let (sum, places) = (numerators.iter().sum::<u128>(), winners.min(live) as u128 * denominator);
-        if sum > places && !mistake!("result.too_many_winners") || (complete && sum < places) {
+        if sum > places && !mistake!("result.too_many_winners")
+            || ((complete || mistake!("result.all_winners_wanted")) && sum < places)
+        {
             return Err(Refusal::InvalidResult);
         }
         Ok(Self { numerators: numerators.into_iter().map(|n| n as i64).collect(), denominator: denominator as i64 })

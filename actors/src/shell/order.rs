@@ -135,6 +135,11 @@ impl Run {
                 let now = desk.read(|cell| cell.admission(account, market, self.admission.good_until));
                 self.admission = now.unwrap_or(self.admission);
             }
+            if mistake!("order.cancel_in_its_delay_overlooked") {
+                let OrderKey { account, market, .. } = self.key;
+                let now = desk.read(|cell| cell.admission(account, market, self.admission.good_until));
+                self.admission.cancel_epoch = now.map_or(self.admission.cancel_epoch, |now| now.cancel_epoch);
+            }
         }
         self.line.until_sent().await;
         // Only now: whoever took room and waited for the one in front could keep it from the room it needs.
@@ -173,7 +178,10 @@ impl Run {
             // It is under way before whoever waits for this runs.
             self.line.sent();
             // What it was given before may decide it yet.
-            exchange.fund(fund, self.request_id).await.map_err(|why| why.if_open(attempt > 1))?;
+            exchange
+                .fund(fund, self.request_id)
+                .await
+                .map_err(|why| why.if_open(attempt > 1 && !mistake!("order.nothing_done_although_short")))?;
             tracing::debug!(request_id = %RequestId(self.request_id), cell = %desk.id, attempt, "funded");
             match self.until_decided(desk, decision).await? {
                 Decision::Decided(outcome) => return Ok(outcome),

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use stakehold_actors::{
     api::{ApiError, CancelOrder, Principal, Request},
     domain::{
+        cell::Cell,
         command::{Admission, Command, Effect, Fund, Instruction, OrderKey, Replacement, Verdict},
         types::{AccountId, MarketId, Minor, OrderRequest},
     },
@@ -36,12 +37,17 @@ pub struct Asked {
     said: BTreeMap<Words, Said>,
     /// The words of each order, by its reference and the hash of its content.
     orders: BTreeMap<(OrderKey, u64), Words>,
-    /// What the market's cell has said to be short after a funding, by its order and attempt.
-    short: BTreeMap<(OrderKey, u8), BTreeSet<Minor>>,
+    /// What the market's cell has said to be short after a funding, by the order, its content and the attempt.
+    short: BTreeMap<(OrderKey, u64), BTreeMap<u8, BTreeSet<Minor>>>,
+    /// Who has ordered something in each market.
+    orderers: BTreeMap<MarketId, BTreeSet<AccountId>>,
     /// Until when an order may be taken, by every try of a call that places it.
     deadlines: BTreeMap<OrderKey, BTreeSet<u64>>,
     /// The bet delays of each market in each of its epochs, in milliseconds, and since when, in virtual microseconds.
     epochs: BTreeMap<(MarketId, u64), Vec<(u64, u64)>>,
+    /// While a market has a bet delay: how often an account has cancelled all it has there, and since when, in
+    /// virtual microseconds.
+    cancelled: BTreeMap<(MarketId, AccountId), BTreeMap<u64, u64>>,
 }
 
 #[derive(Debug, Default)]
@@ -227,6 +233,7 @@ impl Asked {
         for instruction in instructions_of(request) {
             let words = words_of(&instruction);
             self.said.entry(words.clone()).or_default().asked += 1;
+            self.orderers.entry(instruction.market()).or_default().insert(instruction.account());
             self.orders.insert((instruction.key(), instruction.content()), words);
             self.deadlines.entry(instruction.key()).or_default().insert(good_until);
         }
@@ -252,7 +259,24 @@ impl Asked {
                 return Err(Violation::new("Gateway", message));
             }
         }
+        for order in instructions_of(request) {
+            self.not_begun(&order.key(), order.content())?;
+        }
         Ok(())
+    }
+
+    /// Nothing is held for an order of which everybody was told that nothing of it was done.
+    fn not_begun(&self, key: &OrderKey, content: u64) -> Result<(), Violation> {
+        let order = (key.clone(), content);
+        let said = self.orders.get(&order).and_then(|words| self.said.get(words));
+        match self.short.get(&order) {
+            Some(short) if said.is_some_and(|said| said.asked == 0) => {
+                let message =
+                    format!("whoever asked for {key:?} was told that it was not done, and {short:?} was short");
+                Err(Violation::new("Gateway", message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Holds what was committed against what was asked.
@@ -271,8 +295,10 @@ impl Asked {
         for effect in entry.effects {
             match effect {
                 Effect::OrderDecided { key, content, outcome: Ok(_) } => self.accepted(key, *content)?,
-                Effect::OrderPending { key, short, attempt, .. } => {
-                    self.short.entry((key.clone(), *attempt)).or_default().insert(*short);
+                Effect::OrderPending { key, content, short, attempt } => {
+                    let shorts = self.short.entry((key.clone(), *content)).or_default();
+                    shorts.entry(*attempt).or_default().insert(*short);
+                    self.not_begun(key, *content)?;
                 }
                 _ => {}
             }
@@ -296,7 +322,8 @@ impl Asked {
         if let Command::Fund(fund) = command
             && fund.attempt > 1
         {
-            let short = self.short.get(&(fund.instruction.key(), fund.attempt - 1));
+            let shorts = self.short.get(&(fund.instruction.key(), fund.instruction.content()));
+            let short = shorts.and_then(|shorts| shorts.get(&(fund.attempt - 1)));
             if !short.is_some_and(|short| short.contains(&fund.amount)) {
                 return wrong(&format!("it is to bring what was short, and that was {short:?}"));
             }
@@ -346,8 +373,11 @@ impl Asked {
             return Err("its market has not been so yet".into());
         }
         let asked = self.deadlines.get(&instruction.key());
+        // What was cancelled in its bet delay must not look as if it came after that.
+        let cancelled = self.cancelled.get(&(market, instruction.account()));
+        let cancelled_us = cancelled.and_then(|since| since.get(&admission.cancel_epoch)).copied().unwrap_or(0);
         let served = |(since_us, delay_ms): &(u64, u64)| {
-            now_us.saturating_sub(*since_us).div_ceil(1_000) + GRAIN_MS >= *delay_ms
+            now_us.saturating_sub(cancelled_us.max(*since_us)).div_ceil(1_000) + GRAIN_MS >= *delay_ms
                 && admission
                     .good_until
                     .checked_sub(*delay_ms)
@@ -357,7 +387,8 @@ impl Asked {
             return Ok(());
         }
         Err(format!(
-            "at {now_us} us, with bet delays (since us, ms) {delays:?}, deadlines that were given are {asked:?}"
+            "at {now_us} us, with bet delays (since us, ms) {delays:?}, the last cancel-all at {cancelled_us} us, deadlines \
+             that were given are {asked:?}"
         ))
     }
 
@@ -382,6 +413,23 @@ impl Asked {
             if delays.last().is_none_or(|(_, delay_ms)| *delay_ms != market.bet_delay_ms()) {
                 delays.push((now_us, market.bet_delay_ms()));
             }
+            self.note_cancels(cell, id, now_us);
+        }
+    }
+
+    fn note_cancels(&mut self, cell: &Cell, market: MarketId, now_us: u64) {
+        let of_it = (market, AccountId(0))..=(market, AccountId(u64::MAX));
+        if cell.market(market).is_none_or(|market| market.bet_delay_ms() == 0) {
+            self.cancelled.extract_if(of_it, |_, _| true).for_each(drop);
+            return;
+        }
+        // Whoever had none when the delay began had it before.
+        let accounts: BTreeSet<AccountId> = self.orderers.get(&market).cloned().unwrap_or_default();
+        for account in accounts {
+            let Some(admission) = cell.admission(account, market, 0) else { continue };
+            let since = self.cancelled.entry((market, account)).or_default();
+            let now_us = if since.is_empty() { 0 } else { now_us };
+            since.entry(admission.cancel_epoch).or_insert(now_us);
         }
     }
 }

@@ -12,7 +12,7 @@ use stakehold_actors::{
 };
 use stakehold_raft::CellId;
 
-use super::{Intent, REMEMBERED, Run};
+use super::{Intent, REMEMBERED, Run, operator};
 use crate::extremes;
 
 impl Run {
@@ -158,7 +158,7 @@ impl Run {
 
     /// Mostly one that was not removed, and mostly one of the first two.
     fn runner(&mut self, market: MarketId) -> RunnerId {
-        let any = RunnerId(1 + self.rng.below(4));
+        let any = self.some_runner();
         let view = market.cell().and_then(|cell| self.world.books.cell(CellId(cell)).market_view(market));
         let live = view.into_iter().flat_map(|view| view.runners).filter(|r| r.removed.is_none()).map(|r| r.runner);
         let live: Vec<RunnerId> = live.take(if self.rng.percent(90) { 2 } else { 4 }).collect();
@@ -190,6 +190,8 @@ impl Run {
             2 => Minor::MAX_AMOUNT.0 + 1,
             _ => self.rng.between(1, 400),
         };
+        // Exactly as much as may be.
+        let size = if self.exacting && size % 16 == 0 { operator::MOST.0 } else { size };
         let fill_or_kill = self.rng.percent(15);
         let request = OrderRequest {
             account,
@@ -218,6 +220,8 @@ impl Run {
     pub(super) fn replace(&mut self, account: AccountId, market: MarketId, reference: Reference) {
         let Some(order) = self.own_order(account, market) else { return };
         let price = [150, 198, 200, 202, 250, 500][self.rng.below(6) as usize];
+        // Now and then between two steps of the ladder.
+        let price = if self.exacting && self.count.is_multiple_of(8) { 301 } else { price };
         self.remember(Instruction::Replace(Replacement { account, market, order, price, reference }));
     }
 

@@ -11,6 +11,9 @@ use stakehold_raft::{CellId, ids::kind};
 
 use super::{Intent, LIVE_MARKETS, Run};
 
+/// The highest stake where operators are exacting.
+pub(super) const MOST: Minor = Minor(250);
+
 impl Run {
     pub(super) fn live(&mut self) {
         if self.markets.len() < LIVE_MARKETS && self.rng.percent(60) {
@@ -46,7 +49,7 @@ impl Run {
             24 | 25 => Command::TurnInPlay { market, bet_delay_s: 1 },
             26 => {
                 let factor = [2_000, 20_000, 99_999][self.rng.below(3) as usize];
-                Command::RemoveRunner { market, runner: RunnerId(1 + self.rng.below(4)), factor, reference }
+                Command::RemoveRunner { market, runner: self.some_runner(), factor, reference }
             }
             27 => Command::Settle { market, result: self.result(&view?), reference },
             28 => Command::Resettle { market, result: self.result(&view?), reference },
@@ -65,12 +68,12 @@ impl Run {
             event_name: "event".into(),
             name: "market".into(),
             market_type: "WIN".into(),
-            runners: (1..=runners).map(|n| RunnerDefinition { id: RunnerId(n), name: n.to_string() }).collect(),
+            runners: (1..=runners).map(|n| RunnerDefinition { id: self.runner_id(n), name: n.to_string() }).collect(),
             winners: 1 + u16::from(self.rng.percent(30)),
             complete: self.rng.percent(80),
             bet_delay_s: 0,
             min_stake: Minor(1),
-            max_stake: Minor(10_000),
+            max_stake: if self.exacting { MOST } else { Minor(10_000) },
             commission_bp: 500,
             start: self.rng.percent(50).then_some(self.now + self.rng.below(40_000)),
             market_cap,
@@ -80,14 +83,28 @@ impl Run {
         let command = Command::CreateMarket { definition: Box::new(definition), reference };
         if let Verdict::MarketCreated(market) = self.call(cell, command) {
             self.markets.push(market);
-            self.propose(cell, Command::Open { market });
+            // Some are not opened yet.
+            if !self.exacting || !self.count.is_multiple_of(4) {
+                self.propose(cell, Command::Open { market });
+            }
         }
+    }
+
+    /// The runner that is named in this place. Exacting operators have numbers of their own.
+    pub(super) fn runner_id(&self, nth: u64) -> RunnerId {
+        const OWN: [u64; 4] = [7, 3, 12, 5];
+        RunnerId(if self.exacting { OWN[nth as usize - 1] } else { nth })
+    }
+
+    pub(super) fn some_runner(&mut self) -> RunnerId {
+        let nth = 1 + self.rng.below(4);
+        self.runner_id(nth)
     }
 
     pub(super) fn remove(&mut self) {
         let (market, reference) = (self.market(), self.reference());
         let factor = [2_000, 20_000, 30_000, 99_999, 100_000][self.rng.below(5) as usize];
-        let runner = RunnerId(1 + self.rng.below(4));
+        let runner = self.some_runner();
         let cell = CellId(market.cell().unwrap());
         self.call(cell, Command::RemoveRunner { market, runner, factor, reference });
         self.intents.push_front(Intent::Propose(cell, Command::Open { market }));
@@ -120,12 +137,19 @@ impl Run {
             return MarketResult::Void;
         }
         let live: Vec<RunnerId> = view.runners.iter().filter(|r| r.removed.is_none()).map(|r| r.runner).collect();
-        let winners = usize::from(view.definition.winners).min(live.len());
+        let mut winners = usize::from(view.definition.winners).min(live.len());
+        // Whoever is not named may have won.
+        if self.exacting && !view.definition.complete && self.rng.percent(40) {
+            winners = self.rng.below(winners as u64 + 1) as usize;
+        }
         let heat = self.rng.percent(30) && winners > 0;
         let first = self.rng.below(live.len().max(1) as u64) as usize;
         let fraction = |place: usize| {
             let place = (place + live.len() - first) % live.len();
             let (numerator, denominator) = match heat {
+                // One wins, and behind it the others do so together.
+                true if self.exacting && winners > 1 && place == 0 => (1, 1),
+                true if self.exacting && winners > 1 => (winners as u32 - 1, live.len() as u32 - 1),
                 true => (winners as u32, live.len() as u32),
                 false => (u32::from(place < winners), 1),
             };

@@ -132,6 +132,7 @@ impl Market {
         let d = &self.definition;
         size.is_positive()
             && size <= d.max_stake
+            && !(size == d.max_stake && mistake!("order.highest_stake_refused"))
             && (size >= d.min_stake
                 || size.0 * i64::from(tick.price()) >= SMALL_STAKE_PAYS && !mistake!("order.small_stake_refused"))
     }

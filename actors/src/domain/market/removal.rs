@@ -29,7 +29,8 @@ impl Market {
         if factor >= WHOLE_FACTOR {
             return Err(Refusal::InvalidFactor);
         }
-        if self.status == MarketStatus::Open {
+        let unopened = self.status == MarketStatus::Inactive && mistake!("removal.suspends_the_unopened");
+        if self.status == MarketStatus::Open || unopened {
             self.status = MarketStatus::Suspended;
         }
         self.epoch += 1;
