@@ -8,7 +8,7 @@
 //! [`MemDisk::cut`] do, on demand.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt, io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -58,6 +58,8 @@ struct Inner {
     syncs: u64,
     /// Rises with each crash: what was begun before has no effect after.
     life: u64,
+    /// Files of which a write or a sync has failed in this life.
+    failed: BTreeSet<String>,
 }
 
 /// Contents as a running program sees them, and what the platter has where that differs.
@@ -85,9 +87,8 @@ impl MemDisk {
     /// it. Calls that have not returned are lost, and answer with an error. Faults are lifted.
     pub fn crash(&self, seed: u64) {
         let mut inner = self.inner();
-        inner.life += 1;
+        inner.begin_life();
         inner.random ^= seed;
-        inner.faults = Faults::default();
         let Inner { files, random, .. } = &mut *inner;
         for file in files.values_mut() {
             let unsynced = std::mem::take(&mut file.unsynced);
@@ -102,9 +103,7 @@ impl MemDisk {
 
     /// The process is killed, the machine goes on: everything that was written is kept.
     pub fn kill(&self) {
-        let mut inner = self.inner();
-        inner.life += 1;
-        inner.faults = Faults::default();
+        self.inner().begin_life();
     }
 
     pub fn set_faults(&self, faults: Faults) {
@@ -141,6 +140,11 @@ impl MemDisk {
     /// Bytes of all files together.
     pub fn used(&self) -> u64 {
         self.inner().files.values().map(|file| file.data.len() as u64).sum()
+    }
+
+    /// Files of which a write or a sync has failed since the last [`crash`](Self::crash) or [`kill`](Self::kill).
+    pub fn failed(&self) -> Vec<String> {
+        self.inner().failed.iter().cloned().collect()
     }
 
     /// Names of all files, sorted.
@@ -209,6 +213,12 @@ impl Inner {
         if self.life == life { Ok(()) } else { Err(io::Error::other("this node has crashed")) }
     }
 
+    fn begin_life(&mut self) {
+        self.life += 1;
+        self.faults = Faults::default();
+        self.failed.clear();
+    }
+
     fn room_for(&self, more: usize) -> io::Result<()> {
         let used: usize = self.files.values().map(|file| file.data.len()).sum();
         match self.faults.capacity {
@@ -230,7 +240,11 @@ impl Inner {
         if let Some(file) = self.files.get_mut(name) {
             file.write(offset, &data[..keep]);
         }
-        if failing { Err(io::Error::other("injected: the write failed")) } else { Ok(()) }
+        if failing {
+            self.failed.insert(name.to_owned());
+            return Err(io::Error::other("injected: the write failed"));
+        }
+        Ok(())
     }
 
     fn sync(&mut self, name: &str) -> io::Result<()> {
@@ -242,6 +256,7 @@ impl Inner {
             for (sector, old) in settled {
                 file.uncertain.entry(sector).or_insert(old);
             }
+            self.failed.insert(name.to_owned());
             return Err(io::Error::other("injected: the sync failed"));
         }
         Ok(())

@@ -71,7 +71,8 @@ impl Formats {
     /// that was started again with an older program meanwhile has been heard since.
     pub fn agreed(&self) -> u16 {
         let (common, since) = self.known().common;
-        if since.elapsed() > STALE { common } else { FIRST }
+        let for_long = since.elapsed() > STALE || mistake!("format.agreed_at_once");
+        if for_long { common } else { FIRST }
     }
 }
 

@@ -324,7 +324,12 @@ impl Writer {
         if seldom!("wal.slow_sync") {
             timer::sleep(SLOW).await;
         }
-        if let Err(error) = self.world.disk.write(&file, active.next, data, true).await {
+        let again = mistake!("wal.failed_sync_is_tried_again").then(|| data.clone());
+        let mut written = self.world.disk.write(&file, active.next, data, true).await;
+        if let (Err(_), Some(data)) = (&written, again) {
+            written = self.world.disk.write(&file, active.next, data, true).await;
+        }
+        if let Err(error) = written {
             reached!("wal.sync_failed");
             self.shared.fail(&self.world, Some(batch), &error, &format!("writing {file}"));
             return false;

@@ -94,6 +94,8 @@ pub struct Run {
     compared: BTreeMap<(NodeId, CellId), (u64, u64)>,
     /// Who led what last, in which term, and whether it still did when it was last looked at.
     leading: BTreeMap<(NodeId, CellId), (u64, bool)>,
+    /// Nodes whose log could not be written, and since when that is seen.
+    failing: BTreeMap<NodeId, u64>,
     config: HostConfig,
     now: u64,
     faults: u64,
@@ -161,6 +163,7 @@ impl Run {
             audited: BTreeSet::new(),
             undecided: 0,
             ruin: Ruin::default(),
+            failing: BTreeMap::new(),
             programs: Programs::new(ids.iter().copied(), setup.knows),
             resting: false,
             config,
@@ -275,7 +278,9 @@ impl Run {
         let limits = Limits { calls_per_cell: self.setup.tuning.calls_per_cell, ..Limits::default() };
         node.disk.set_faults(usual(&self.setup));
         self.watch.note("start", Some(id), &[node.lives + 1], String::new);
-        let config = HostConfig { format: self.programs.start(id), ..self.config.clone() };
+        let up = self.nodes.iter().filter(|(_, node)| node.life.is_some()).map(|(id, _)| *id);
+        let config = HostConfig { format: self.programs.start(id, up), ..self.config.clone() };
+        let node = self.nodes.get_mut(&id).expect("a node of the plan");
         node.start(self.now, self.setup.choices, config, limits, record);
         self.clocks_changed();
     }

@@ -13,11 +13,14 @@ use crate::{
 };
 
 /// The plans of the corpus that show what other runs show too seldom.
-const PLANS: [&str; 10] = [
+const PLANS: [&str; 13] = [
     include_str!("../../corpus/acknowledgement-that-is-due-is-sent.plan"),
     include_str!("../../corpus/audit-follows-who-leads-now.plan"),
     include_str!("../../corpus/cell-that-ends-takes-its-node-along.plan"),
+    include_str!("../../corpus/directory-wiped-twice-in-a-second.plan"),
+    include_str!("../../corpus/format-waits-for-those-who-are-down.plan"),
     include_str!("../../corpus/late-answer-to-an-earlier-life-is-nobodys.plan"),
+    include_str!("../../corpus/log-that-fails-ends-the-node.plan"),
     include_str!("../../corpus/log-written-to-the-wrong-place-is-missed.plan"),
     include_str!("../../corpus/node-with-unreadable-disk-does-not-start.plan"),
     include_str!("../../corpus/reduction-that-makes-no-sense-is-refused.plan"),

@@ -8,10 +8,16 @@ use stakehold_actors::domain::types::{MarketId, Minor};
 use stakehold_raft::{CellId, NodeId};
 
 use super::Run;
-use crate::{cluster::node::Reads, oracles::Violation, rng};
+use crate::{
+    cluster::node::{Reads, SimNode},
+    oracles::Violation,
+    rng,
+};
 
 /// Of the newest markets, so many are followed.
 const FOLLOWED: usize = 3;
+/// For so long a node may be seen whose log has just failed.
+const GOES_ON_US: u64 = 100_000;
 
 impl Run {
     /// On every node somebody follows the newest markets.
@@ -39,10 +45,13 @@ impl Run {
     }
 
     pub(super) fn look_at_leaders(&mut self) {
-        let mut leading = BTreeMap::new();
+        let (mut leading, mut failing) = (BTreeMap::new(), BTreeMap::new());
         for (id, node) in &self.nodes {
             let Some(kernel) = node.kernel() else { continue };
             self.look_at_room(*id, kernel);
+            if self.look_at_disk(*id, node) {
+                failing.insert(*id, self.failing.get(id).copied().unwrap_or(self.now));
+            }
             for group in kernel.host.cells() {
                 let lead = *group.on_leadership().borrow();
                 if lead.leading {
@@ -51,7 +60,21 @@ impl Run {
                 }
             }
         }
+        self.failing = failing;
         self.tell_leads(&leading);
+    }
+
+    /// A node whose log could not be written does not go on, once it runs. Whether one is seen that may have to end.
+    fn look_at_disk(&self, id: NodeId, node: &SimNode) -> bool {
+        let runs = node.life.as_ref().is_some_and(|life| !life.paused);
+        let failed = node.disk.failed().into_iter().find(|name| runs && name.ends_with(".wal"));
+        if let (Some(name), Some(since)) = (&failed, self.failing.get(&id))
+            && self.now > since + GOES_ON_US
+        {
+            let message = format!("{id} goes on, and {name} could not be written since {since} us");
+            self.watch.violated(Violation::new("Raft", message));
+        }
+        failed.is_some()
     }
 
     /// No cell takes in more than it has room for.

@@ -1,5 +1,6 @@
 //! Which program each node runs: they differ in the formats they know. An operator may install an older one
-//! again, but not once all nodes have run a newer one: what they have written then, no older one reads.
+//! again, but not once all nodes have run a newer one at the same time: what they have written then, no older
+//! one reads. A node that is down counts for nothing: who knows what it comes back with.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ pub(super) struct Programs {
     installed: BTreeMap<NodeId, u16>,
     /// What it has run last.
     running: BTreeMap<NodeId, u16>,
-    /// The newest format that all nodes have known at some time.
+    /// The newest format that all nodes have known at the same time.
     common: u16,
 }
 
@@ -29,11 +30,13 @@ impl Programs {
         self.installed.insert(node, format);
     }
 
-    /// The newest format that the node knows which is started now.
-    pub(super) fn start(&mut self, node: NodeId) -> u16 {
+    /// The newest format that the node knows which is started now, beside those that are up.
+    pub(super) fn start(&mut self, node: NodeId, up: impl Iterator<Item = NodeId>) -> u16 {
         let format = self.installed[&node].max(self.common);
         self.running.insert(node, format);
-        self.common = self.common.max(self.known_to_all());
+        if up.filter(|other| *other != node).count() + 1 == self.installed.len() {
+            self.common = self.common.max(self.known_to_all());
+        }
         format
     }
 
@@ -66,7 +69,8 @@ impl Run {
     /// No cell has a format that some node does not know.
     pub(super) fn look_at_formats(&self) {
         if let Some((cell, format)) = self.formats().into_iter().find(|(_, format)| *format > self.programs.common) {
-            let message = format!("{cell} has format {format}, and not all nodes know it: {:?}", self.programs.running);
+            let running = &self.programs.running;
+            let message = format!("{cell} has format {format}, and never did all nodes know it at once: {running:?}");
             self.watch.violated(Violation::new("Format", message));
         }
     }
@@ -80,15 +84,15 @@ mod tests {
     fn what_all_nodes_have_run_is_not_taken_back() {
         let [a, b] = [1, 2].map(NodeId);
         let mut programs = Programs::new([a, b].into_iter(), 1);
-        programs.install(a, 2);
-        assert_eq!((programs.start(b), programs.start(a)), (1, 2));
-        programs.install(a, 1);
-        assert_eq!(programs.start(a), 1, "the other one has not run the newer one yet");
-        programs.install(a, 2);
-        programs.install(b, 2);
-        assert_eq!((programs.start(a), programs.start(b)), (2, 2));
-        programs.install(a, 1);
-        assert_eq!(programs.start(a), 2, "what is written meanwhile it could not read");
+        let mut start = |node, format, up: &[NodeId]| {
+            programs.install(node, format);
+            programs.start(node, up.iter().copied())
+        };
+        assert_eq!((start(b, 1, &[]), start(a, 2, &[b])), (1, 2));
+        assert_eq!(start(a, 1, &[b]), 1, "the other one has not run the newer one yet");
+        assert_eq!((start(a, 2, &[b]), start(b, 2, &[])), (2, 2));
+        assert_eq!(start(a, 1, &[b]), 1, "the other one ran it while this one was down");
+        assert_eq!((start(a, 2, &[b]), start(a, 1, &[b])), (2, 2), "what is written meanwhile it could not read");
         assert_eq!(programs.behind([(CellId(0), 2), (CellId(1), 1)].into_iter()), Some((CellId(1), 2)));
     }
 }
