@@ -191,7 +191,7 @@ impl Run {
             _ => self.rng.between(1, 400),
         };
         // Exactly as much as may be.
-        let size = if self.exacting && size % 16 == 0 { operator::MOST.0 } else { size };
+        let size = if self.exacting && size > 0 && size % 16 == 0 { operator::MOST.0 } else { size };
         let fill_or_kill = self.rng.percent(15);
         let request = OrderRequest {
             account,

@@ -46,7 +46,7 @@ pub fn refit(tries: u64, jobs: Option<usize>) -> Result<u8> {
 /// passes without it.
 fn first(path: &Path, mistake: &str, own: u64, tries: u64, jobs: Option<usize>) -> Result<Option<u64>> {
     let mut pool = Pool::new(jobs);
-    // Nothing else runs beside its own: mostly they do.
+    // Mostly its own do: no other is tried before that is known.
     for round in [own..=own, 1..=tries] {
         let mut waiting = round;
         let mut found: Option<u64> = None;
