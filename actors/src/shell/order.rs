@@ -130,15 +130,12 @@ impl Run {
             permit.begin_delay();
             timer::sleep(self.delay).await;
             reached!("order.bet_delay_served");
+            let (OrderKey { account, market, .. }, before) = (&self.key, self.admission);
+            let now = || desk.read(|cell| cell.admission(*account, *market, before.good_until)).unwrap_or(before);
             if mistake!("order.admitted_after_its_delay") {
-                let OrderKey { account, market, .. } = self.key;
-                let now = desk.read(|cell| cell.admission(account, market, self.admission.good_until));
-                self.admission = now.unwrap_or(self.admission);
-            }
-            if mistake!("order.cancel_in_its_delay_overlooked") {
-                let OrderKey { account, market, .. } = self.key;
-                let now = desk.read(|cell| cell.admission(account, market, self.admission.good_until));
-                self.admission.cancel_epoch = now.map_or(self.admission.cancel_epoch, |now| now.cancel_epoch);
+                self.admission = now();
+            } else if mistake!("order.cancel_in_its_delay_overlooked") {
+                self.admission.cancel_epoch = now().cancel_epoch;
             }
         }
         self.line.until_sent().await;

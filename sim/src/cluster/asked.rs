@@ -424,10 +424,9 @@ impl Asked {
             return;
         }
         // Whoever had none when the delay began had it before.
-        let accounts: BTreeSet<AccountId> = self.orderers.get(&market).cloned().unwrap_or_default();
-        for account in accounts {
-            let Some(admission) = cell.admission(account, market, 0) else { continue };
-            let since = self.cancelled.entry((market, account)).or_default();
+        for account in self.orderers.get(&market).into_iter().flatten() {
+            let Some(admission) = cell.admission(*account, market, 0) else { continue };
+            let since = self.cancelled.entry((market, *account)).or_default();
             let now_us = if since.is_empty() { 0 } else { now_us };
             since.entry(admission.cancel_epoch).or_insert(now_us);
         }

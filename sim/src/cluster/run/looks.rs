@@ -64,7 +64,7 @@ impl Run {
         self.tell_leads(&leading);
     }
 
-    /// A node whose log could not be written does not go on, once it runs. Whether one is seen that may have to end.
+    /// A node whose log could not be written does not go on. Whether this is one, and runs.
     fn look_at_disk(&self, id: NodeId, node: &SimNode) -> bool {
         let runs = node.life.as_ref().is_some_and(|life| !life.paused);
         let failed = node.disk.failed().into_iter().find(|name| runs && name.ends_with(".wal"));
