@@ -2,11 +2,12 @@
 //!
 //! - [`scenarios`]: what kind of day it is. `workload`: what clients and operators do, and `oddities`: what
 //!   they do seldom. `faults`: what goes wrong, and `fixed`: what does so in every plan of a scenario.
-//!   `programs`: which program nodes run, and when they get another.
+//!   `programs`: which program nodes run, and when they get another. `onlookers`: who looks where something is wrong.
 
 mod faults;
 mod fixed;
 mod oddities;
+mod onlookers;
 mod programs;
 pub mod scenarios;
 mod workload;
@@ -60,6 +61,8 @@ pub fn plan_of(scenario: &Scenario, seed: u64, wish: &Wish, change: impl FnOnce(
     steps.extend(upgrade.steps(&profile, &fixed, &mut dice));
     steps.extend(fixed);
     steps.extend(random);
+    let looks = onlookers::steps(&profile, &steps, &mut Rng::new(rng::of(seed, &[0x0B5E])));
+    steps.extend(looks);
     steps.sort_by_key(|step| step.at);
     let setup = Setup { knows: upgrade.knows(), ..profile.setup(scenario.name, seed, rng.draw()) };
     Plan { setup, steps }

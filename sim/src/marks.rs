@@ -73,6 +73,7 @@ pub const MARKS: &[Mark] = &[
     mark("wal.damage_found", "Recovery finds that something acknowledged is lost."),
     mark("wal.sync_failed", "A write or its sync failed, and the node ends."),
     mark("wal.disk_full", "There is no room for another segment."),
+    mark("wal.room_again", "There is room for a segment where there was none."),
     mark("log.truncated", "Another leader's entries take the place of some that were not committed."),
     mark("log.purged", "Entries are forgotten that a snapshot replaces."),
 

@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use stakehold_raft::{CellId, NodeId, reached, timer};
+use stakehold_raft::{CellId, NodeId, mistake, reached, timer};
 
 use super::{
     exchange::Exchange,
@@ -18,7 +18,7 @@ const FULL_RETRY_MS: u64 = 1_000;
 impl Exchange {
     /// On a full disk what is left of it is for cancels, settlement and money that is on its way.
     pub(super) fn room_for_orders(&self) -> Result<(), Failure> {
-        if self.host.disk_is_full() {
+        if self.host.disk_is_full() && !mistake!("disk.full_takes_orders") {
             reached!("busy.disk_full");
             Err(Failure::Api(ApiError::DiskFull { retry_after_ms: FULL_RETRY_MS }))
         } else {

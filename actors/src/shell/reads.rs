@@ -51,8 +51,13 @@ impl Exchange {
 
     /// The markets of all cells, by number.
     pub(super) async fn list_markets(self: &Arc<Self>, call: &Call) -> Result<Response, ApiError> {
-        let answers =
-            futures::future::try_join_all(self.cells.all().map(|cell| self.at_leader(cell, call.clone()))).await?;
+        let asked = self.cells.all().map(|cell| self.at_leader(cell, call.clone()));
+        let answers = futures::future::join_all(asked).await.into_iter();
+        let answers: Vec<Response> = if mistake!("list.leaves_out_a_cell") {
+            answers.flatten().collect()
+        } else {
+            answers.collect::<Result<_, _>>()?
+        };
         let mut markets: Vec<MarketSummary> = answers
             .into_iter()
             .flat_map(|answer| match answer {

@@ -489,7 +489,9 @@ impl Keeper {
                 let mut state = self.shared.state();
                 state.spares.push_back(segment);
                 state.next_segment = segment + 1;
-                state.full = false;
+                if std::mem::take(&mut state.full) {
+                    reached!("wal.room_again");
+                }
                 drop(state);
                 self.shared.spare.notify_one();
             }

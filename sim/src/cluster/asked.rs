@@ -15,7 +15,7 @@ use stakehold_actors::{
     },
 };
 use stakehold_raft::{
-    CellId, Cells,
+    CellId, Cells, NodeId,
     ids::kind,
     replica::{Item, Outcome},
 };
@@ -28,6 +28,9 @@ use crate::{
 /// A bet delay may seem shorter by so much: windows are a few milliseconds long, and timers count in
 /// milliseconds.
 const GRAIN_MS: u64 = 20;
+
+/// The node that proposed an entry, if its log has found no room since some moment, in virtual microseconds.
+pub type Full = Option<(NodeId, u64)>;
 
 /// A command, or an order's instruction, as bytes: what is compared.
 type Words = Vec<u8>;
@@ -43,6 +46,8 @@ pub struct Asked {
     orderers: BTreeMap<MarketId, BTreeSet<AccountId>>,
     /// Until when an order may be taken, by every try of a call that places it.
     deadlines: BTreeMap<OrderKey, BTreeSet<u64>>,
+    /// When a node was first asked for an order, in virtual microseconds.
+    first: BTreeMap<OrderKey, u64>,
     /// The bet delays of each market in each of its epochs, in milliseconds, and since when, in virtual microseconds.
     epochs: BTreeMap<(MarketId, u64), Vec<(u64, u64)>>,
     /// While a market has a bet delay: how often an account has cancelled all it has there, and since when, in
@@ -228,14 +233,15 @@ pub fn owner(request: &Request) -> Option<AccountId> {
 }
 
 impl Asked {
-    /// A call has reached a node, which may carry it out until `good_until`.
-    pub fn hear(&mut self, request: &Request, good_until: u64) {
+    /// A call has reached a node at `now_us`, which may carry it out until `good_until`.
+    pub fn hear(&mut self, request: &Request, good_until: u64, now_us: u64) {
         for instruction in instructions_of(request) {
             let words = words_of(&instruction);
             self.said.entry(words.clone()).or_default().asked += 1;
             self.orderers.entry(instruction.market()).or_default().insert(instruction.account());
             self.orders.insert((instruction.key(), instruction.content()), words);
             self.deadlines.entry(instruction.key()).or_default().insert(good_until);
+            self.first.entry(instruction.key()).or_insert(now_us);
         }
         for command in commands_of(request) {
             self.said.entry(words(&command)).or_default().asked += 1;
@@ -282,8 +288,8 @@ impl Asked {
     /// Holds what was committed against what was asked.
     ///
     /// # Errors
-    /// What nobody asked for, not so often, not here, or not any more.
-    pub fn committed(&mut self, entry: &Entry<'_>, books: &Books, now_us: u64) -> Result<(), Violation> {
+    /// What nobody asked for, not so often, not here, not any more, or not of a node with a full disk.
+    pub fn committed(&mut self, entry: &Entry<'_>, books: &Books, now_us: u64, full: Full) -> Result<(), Violation> {
         for (item, outcome) in entry.items.iter().zip(entry.outcomes) {
             let (Item::Command(command), Outcome::Verdict(verdict)) = (item, outcome) else { continue };
             // What nodes say themselves.
@@ -291,6 +297,7 @@ impl Asked {
                 continue;
             }
             self.one(command, verdict, entry.cell, books.cells, now_us)?;
+            self.no_room(command, full)?;
         }
         for effect in entry.effects {
             match effect {
@@ -347,6 +354,24 @@ impl Asked {
         match instruction {
             Some((instruction, admission)) => self.admitted(instruction, admission, now_us).or_else(|why| wrong(&why)),
             None => Ok(()),
+        }
+    }
+
+    /// What is left of a full disk is not for new orders.
+    fn no_room(&self, command: &Command, full: Full) -> Result<(), Violation> {
+        let key = match command {
+            Command::Execute { instruction, .. } => instruction.key(),
+            Command::Fund(fund) if fund.attempt == 1 => fund.instruction.key(),
+            _ => return Ok(()),
+        };
+        match (full, self.first.get(&key)) {
+            (Some((node, since_us)), Some(first_us)) if *first_us > since_us + GRAIN_MS * 1_000 => {
+                let message = format!(
+                    "{node}, whose disk is full since {since_us} us, took {key:?}, which was first asked for at {first_us} us"
+                );
+                Err(Violation::new("Gateway", message))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -84,6 +84,12 @@ pub struct SimNode {
     pub member: bool,
     pub lives: u64,
     pub life: Option<Life>,
+    /// Its disk does what it should not, since this life began.
+    pub disk_fails: bool,
+    /// What it once wrote is not what is on its disk.
+    pub disk_harmed: bool,
+    /// The same of its log alone, of which each start reads all: until it has started on that.
+    pub log_harmed: bool,
 }
 
 impl fmt::Debug for Life {
@@ -112,7 +118,17 @@ pub enum End {
 
 impl SimNode {
     pub fn new(id: NodeId, disk_seed: u64) -> Self {
-        Self { id, disk: MemDisk::new(disk_seed), ahead_ms: Arc::default(), member: false, lives: 0, life: None }
+        Self {
+            id,
+            disk: MemDisk::new(disk_seed),
+            ahead_ms: Arc::default(),
+            member: false,
+            lives: 0,
+            life: None,
+            disk_fails: false,
+            disk_harmed: false,
+            log_harmed: false,
+        }
     }
 
     /// What it runs, while it lives and has started.
@@ -129,6 +145,11 @@ impl SimNode {
     pub fn leads(&self) -> Vec<CellId> {
         let cells = self.kernel().into_iter().flat_map(|kernel| kernel.host.cells());
         cells.filter(|group| group.on_leadership().borrow().leading).map(|group| group.id()).collect()
+    }
+
+    /// Whether it may say that it cannot start on what is on its disk.
+    pub fn is_excused(&self) -> bool {
+        self.disk_fails || self.disk_harmed || self.log_harmed
     }
 
     /// Begins a life on what is on the disk.

@@ -277,6 +277,7 @@ impl Run {
         }
         let limits = Limits { calls_per_cell: self.setup.tuning.calls_per_cell, ..Limits::default() };
         node.disk.set_faults(usual(&self.setup));
+        node.disk_fails = false;
         self.watch.note("start", Some(id), &[node.lives + 1], String::new);
         let up = self.nodes.iter().filter(|(_, node)| node.life.is_some()).map(|(id, _)| *id);
         let config = HostConfig { format: self.programs.start(id, up), ..self.config.clone() };
@@ -297,7 +298,7 @@ impl Run {
         if node.life.is_none() {
             return;
         }
-        self.watch.died(&node.leads());
+        self.watch.died(id, &node.leads());
         if power {
             node.disk.crash(rng::of(self.setup.choices, &[0xC4A5, u64::from(id.0), node.lives]));
         } else {
@@ -337,6 +338,7 @@ impl Run {
                 }
             }
             if !was_up && life.kernel().is_some() {
+                node.log_harmed = false;
                 self.watch.note_here("up", &[], String::new);
                 for change in self.wires.joined(to, id) {
                     self.changed(&change);
@@ -419,7 +421,7 @@ impl Run {
                     let good_until = life.clock_ms() + ask.patience_ms;
                     let taken = life.call(ask.attempt, ask.principal, ask.request.clone(), good_until);
                     if taken && !ask.intrudes() {
-                        self.watch.asked(|asked| asked.hear(&ask.request, good_until));
+                        self.watch.asked(|asked| asked.hear(&ask.request, good_until, self.now));
                     }
                     taken
                 }

@@ -121,6 +121,8 @@ pub struct Watch {
     trace: RefCell<Trace>,
     violations: RefCell<Vec<Violation>>,
     memory: RefCell<Memory>,
+    /// Nodes whose log finds no room, and since when, in virtual microseconds.
+    full: RefCell<BTreeMap<NodeId, u64>>,
     /// The entry that a replica is applying: if that panics, this is why.
     applying: RefCell<Applying>,
     committed: RefCell<Committed>,
@@ -191,6 +193,7 @@ impl Watch {
             trace: RefCell::new(trace),
             violations: RefCell::default(),
             memory: RefCell::default(),
+            full: RefCell::default(),
             applying: RefCell::default(),
             committed: RefCell::new(Committed {
                 logs: BTreeMap::new(),
@@ -325,7 +328,8 @@ impl Watch {
     }
 
     /// A node that leads these cells is about to die.
-    pub fn died(&self, leads: &[CellId]) {
+    pub fn died(&self, node: NodeId, leads: &[CellId]) {
+        self.full.borrow_mut().remove(&node);
         let Committed { coverage, books, .. } = &mut *self.committed.borrow_mut();
         coverage.died(books, leads);
     }
@@ -424,7 +428,9 @@ impl Watch {
         committed.coverage.hear(&entry);
         committed.reads.hear(cell, books);
         committed.answers.hear(&entry, books);
-        let asked = committed.asked.committed(&entry, books, self.now_us.get());
+        let leader = committed.leaders.get(&(cell, term));
+        let full = leader.and_then(|leader| Some((*leader, *self.full.borrow().get(leader)?)));
+        let asked = committed.asked.committed(&entry, books, self.now_us.get(), full);
         let verdict = committed.oracles.entry(books, &entry);
         log.did.push_back(did);
         trim(log);
@@ -486,6 +492,15 @@ impl Hooks for Watch {
     }
 
     fn reached(&self, name: &'static str) {
+        match (name, self.node.get()) {
+            ("wal.disk_full", Some(node)) => {
+                self.full.borrow_mut().entry(node).or_insert(self.now_us.get());
+            }
+            ("wal.room_again", Some(node)) => {
+                self.full.borrow_mut().remove(&node);
+            }
+            _ => {}
+        }
         *self.marks.borrow_mut().entry(name).or_default() += 1;
     }
 

@@ -220,8 +220,12 @@ impl Run {
     pub(super) fn replace(&mut self, account: AccountId, market: MarketId, reference: Reference) {
         let Some(order) = self.own_order(account, market) else { return };
         let price = [150, 198, 200, 202, 250, 500][self.rng.below(6) as usize];
-        // Now and then between two steps of the ladder.
-        let price = if self.exacting && self.count.is_multiple_of(8) { 301 } else { price };
+        // Now and then between two steps of the ladder, or where what is left is too small to stand to gain a penny.
+        let price = match self.count % 8 {
+            0 if self.exacting => 301,
+            2 | 4 | 6 if self.exacting => 101,
+            _ => price,
+        };
         self.remember(Instruction::Replace(Replacement { account, market, order, price, reference }));
     }
 

@@ -17,6 +17,8 @@ pub enum Level {
 pub enum Need {
     /// Nodes are killed and come back with what was written.
     Restarts,
+    /// Disks run full, and have room again.
+    FullDisks,
     /// All nodes of the cluster lose power at once.
     PowerLoss,
     /// A node comes back with an empty directory.
@@ -148,6 +150,10 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "A replica does not keep who its members are when that changes." },
     Exhibit { name: "read.without_quorum", layer: "consensus", level: Cluster, oracle: "I8", also: &["Linearizability"], needs: &[Partitions],
         what: "Who was a leader answers a read without asking whether it still is." },
+    Exhibit { name: "list.without_quorum", layer: "gateway", level: Cluster, oracle: "I8", also: &["Linearizability"], needs: &[Partitions],
+        what: "Who was a leader lists an account's orders without asking whether it still is." },
+    Exhibit { name: "list.leaves_out_a_cell", layer: "gateway", level: Cluster, oracle: "I8", also: &[], needs: &[Partitions],
+        what: "Of a list of all markets those of a cell that does not answer are left out." },
     Exhibit { name: "clock.fast_leader_leads", layer: "consensus", level: Cluster, oracle: "L1", also: &[], needs: &[ClockJumps],
         what: "A leader whose clock is far ahead goes on proposing, and takes the cell's time with it." },
     Exhibit { name: "lead.never_ticks", layer: "consensus", level: Cluster, oracle: "L1", also: &["Reference"], needs: &[Settlements, Heartbeats],
@@ -304,6 +310,10 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "What a match can bring is rounded in favour of both sides." },
     Exhibit { name: "cancel.subtracts_before_it_checks", layer: "markets", level: Plan, oracle: "Crash", also: &[], needs: &[],
         what: "A reduction is taken off before anybody looks whether it is a number that makes sense." },
+    Exhibit { name: "replace.rounds_the_price", layer: "market", level: Core, oracle: "Reference", also: &["I5"], needs: &[],
+        what: "A new price for an order that is between two steps of the ladder is rounded." },
+    Exhibit { name: "replace.for_no_gain", layer: "market", level: Core, oracle: "Reference", also: &[], needs: &[],
+        what: "An order is moved to a price where what is left of it can bring nobody a penny." },
     Exhibit { name: "order.enters_without_a_wallet", layer: "markets", level: Core, oracle: "Reference", also: &["Crash"], needs: &[],
         what: "An order without risk lets in an account that no wallet knows." },
     Exhibit { name: "order.persistence_not_told", layer: "market", level: Core, oracle: "I5", also: &[], needs: &[],
@@ -410,6 +420,8 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "A heartbeat is confirmed before it is committed." },
     Exhibit { name: "market.stays_awake", layer: "actors", level: Cluster, oracle: "L1", also: &[], needs: &[],
         what: "A market's actor is never put to sleep." },
+    Exhibit { name: "disk.full_takes_orders", layer: "actors", level: Cluster, oracle: "Gateway", also: &[], needs: &[FullDisks, SmallSegments],
+        what: "A node whose disk is full takes new orders, and there is soon no room for cancels." },
     Exhibit { name: "admission.no_limit", layer: "actors", level: Cluster, oracle: "Gateway", also: &[], needs: &[SmallQueues],
         what: "A cell takes in more calls than it has room for." },
     Exhibit { name: "order.admitted_after_its_delay", layer: "actors", level: Cluster, oracle: "Gateway", also: &[], needs: &[InPlay, Suspensions],

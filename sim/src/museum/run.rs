@@ -109,6 +109,7 @@ fn furnish(profile: &mut Profile, needs: &[Need], rng: &mut Rng) {
             Need::Restarts => &[Kind::Kill, Kind::PowerLoss],
             Need::PowerLoss => &[Kind::PowerLossOfAll, Kind::PowerLoss],
             Need::Wipe => &[Kind::Wipe],
+            Need::FullDisks => &[Kind::FullDisk],
             // Most of the faults: a bit that nobody reads again shows nothing.
             Need::LogRot => &[Kind::Rot; 4],
             Need::SnapshotRot => &[Kind::RotSnapshot],

@@ -76,7 +76,7 @@ impl Run {
             Fault::FailSync { node, after } => self.disk(node, |faults| faults.fail_sync = Some(after)),
             Fault::FailRead { node, after } => self.disk(node, |faults| faults.fail_read = Some(after)),
             Fault::Misdirect { node, after } => {
-                self.watch.disk_damaged(NodeId(node));
+                self.harmed(NodeId(node), true);
                 self.disk(node, |faults| faults.misdirect = Some(after));
             }
             Fault::SlowDisk { node, sync_ms } => {
@@ -118,16 +118,26 @@ impl Run {
         }
     }
 
-    pub(super) fn disk(&self, node: u16, change: impl FnOnce(&mut Faults)) {
+    pub(super) fn disk(&mut self, node: u16, change: impl FnOnce(&mut Faults)) {
         let mut faults = usual(&self.setup);
         change(&mut faults);
-        if let Some(node) = self.nodes.get(&NodeId(node)) {
+        if let Some(node) = self.nodes.get_mut(&NodeId(node)) {
             node.disk.set_faults(faults);
+            node.disk_fails = true;
+        }
+    }
+
+    /// What was synced on the node's disk, and not in its log alone, is no longer sure to be there.
+    fn harmed(&mut self, id: NodeId, snapshots: bool) {
+        self.watch.disk_damaged(id);
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.disk_harmed |= snapshots;
+            node.log_harmed = true;
         }
     }
 
     /// A bit changes in something that was written: where, `place` decides.
-    fn rot(&self, id: NodeId, snapshot: bool, place: u64) {
+    fn rot(&mut self, id: NodeId, snapshot: bool, place: u64) {
         let Some(node) = self.nodes.get(&id).filter(|node| node.life.is_none()) else { return };
         let dir = if snapshot { "snapshots/" } else { "wal/" };
         let names: Vec<String> = node.disk.names().into_iter().filter(|name| name.starts_with(dir)).collect();
@@ -155,9 +165,9 @@ impl Run {
             if let Some(at) = set(from + at as usize % (written - from)) {
                 node.disk.flip(name, at, 1 << ((place >> 8) % 8));
                 self.watch.note("rot", Some(id), &[at as u64], || name.clone());
-                self.watch.disk_damaged(id);
             }
         }
+        self.harmed(id, snapshot);
     }
 
     fn wipe(&mut self, id: NodeId) {
@@ -171,7 +181,7 @@ impl Run {
         let node = self.nodes.get_mut(&id).expect("a node of the plan");
         let seed = rng::of(self.setup.choices, &[0x317E, u64::from(id.0), node.lives]);
         node.disk = MemDisk::new(seed);
-        node.member = true;
+        (node.member, node.disk_harmed, node.log_harmed) = (true, false, false);
         self.watch.disk_damaged(id);
         self.emptied(id);
     }
