@@ -2,8 +2,10 @@
 //!
 //! - [`scenarios`]: what kind of day it is. `workload`: what clients and operators do, and `oddities`: what
 //!   they do seldom. `faults`: what goes wrong, and `fixed`: what does so in every plan of a scenario.
-//!   `programs`: which program nodes run, and when they get another. `onlookers`: who looks where something is wrong.
+//!   `programs`: which program nodes run, and when they get another. `onlookers`: who looks where something is wrong,
+//!   and `echoes`: who says it twice.
 
+mod echoes;
 mod faults;
 mod fixed;
 mod oddities;
@@ -63,6 +65,8 @@ pub fn plan_of(scenario: &Scenario, seed: u64, wish: &Wish, change: impl FnOnce(
     steps.extend(random);
     let looks = onlookers::steps(&profile, &steps, &mut Rng::new(rng::of(seed, &[0x0B5E])));
     steps.extend(looks);
+    let twice = echoes::steps(&profile, &steps, &mut Rng::new(rng::of(seed, &[0xEC40])));
+    steps.extend(twice);
     steps.sort_by_key(|step| step.at);
     let setup = Setup { knows: upgrade.knows(), ..profile.setup(scenario.name, seed, rng.draw()) };
     Plan { setup, steps }

@@ -33,6 +33,7 @@ impl Key {
     }
 
     pub fn of_order(account: AccountId, market: MarketId, reference: &Reference, index: u16) -> Self {
+        let market = if market != MarketId(0) && mistake!("reference.of_any_market") { MarketId(1) } else { market };
         let mut bytes = [0; 10 + Reference::MAX_LEN];
         bytes[..8].copy_from_slice(&market.0.to_le_bytes());
         bytes[8..10].copy_from_slice(&index.to_le_bytes());

@@ -290,6 +290,9 @@ impl Exchange {
         market: MarketId,
         command: Command,
     ) -> Result<Verdict, Failure> {
+        if mistake!("disk.full_refuses_cancels") {
+            self.room_for_orders()?;
+        }
         let permit = desk.admission.enter(Urgency::Other)?;
         let (reply, receiver) = oneshot::channel();
         desk.to_market(market, |busy| MarketMessage::Command { command, reply, permit, busy })?;

@@ -108,6 +108,10 @@ impl Run {
         let result = self.decide(desk, exchange, permit).await;
         let (request_id, result_ok) = (RequestId(self.request_id), result.as_ref().map(Result::is_ok));
         tracing::debug!(%request_id, cell = %desk.id, result = ?result_ok, "landed");
+        let result = match result {
+            Ok(Err(Refusal::MarketChanged)) if mistake!("order.change_told_as_expiry") => Ok(Err(Refusal::Expired)),
+            result => result,
+        };
         desk.land(&self.key, &result);
         self.line.until_passed().await;
         self.line.passed();

@@ -262,7 +262,10 @@ pub(super) async fn ask<M: Machine>(host: Weak<Host<M>>, group: Arc<Group<M>>) {
         let members = engine.members();
         if members.settled && members.target().contains(&me) {
             tracing::info!(%cell, %me, "the rebuilt replica is a voter");
-            return host.rejoins.done(cell);
+            if !mistake!("rejoin.notice_stays") {
+                host.rejoins.done(cell);
+            }
+            return;
         }
         if group.is_leader() {
             // It was promoted and elected before the change ended: nobody else can end it now.

@@ -359,6 +359,12 @@ impl Clients {
         {
             watch.violated(violation);
         }
+        // What is left of a full disk is for everything else.
+        if let (Err(ApiError::DiskFull { .. }), false) =
+            (&answer, matches!(request, Request::Place { .. } | Request::Replace { .. }))
+        {
+            watch.violated(Violation::new("Gateway", format!("{request:?} was answered with {answer:?}")));
+        }
         if let Some(wait) = again {
             if call.attempt == attempt {
                 self.again(now, id, wait);

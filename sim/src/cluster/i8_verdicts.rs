@@ -164,8 +164,16 @@ impl Verdicts {
                 Err(Violation::new("I4", format!("{what} was acknowledged, and committed as {other:?}")))
             }
             (Ok(_), None) => Err(Violation::new("I8", format!("{what} was acknowledged and is not committed"))),
-            // Some refusals are not remembered: nothing happened, and nothing is promised.
-            (Err(_), None | Some(Err(_))) | (Err(Refusal::ReferenceReused), Some(Ok(_))) => Ok(()),
+            // Some refusals are not remembered: nothing happened, and nothing is promised. Whoever has brought money
+            // three times is not told what ends the order in the end.
+            (Err(_), None)
+            | (Err(Refusal::ReferenceReused), Some(_))
+            | (Err(Refusal::InsufficientFunds), Some(Err(_))) => Ok(()),
+            (Err(refusal), Some(Err(committed))) if refusal == committed => Ok(()),
+            (Err(refusal), Some(Err(committed))) => Err(Violation::new(
+                "I4",
+                format!("{what} was refused with {refusal:?}, and committed with {committed:?}"),
+            )),
             (Err(refusal), Some(Ok(_))) => {
                 Err(Violation::new("I4", format!("{what} was refused with {refusal:?}, and is accepted")))
             }

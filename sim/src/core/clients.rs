@@ -166,7 +166,12 @@ impl Run {
     }
 
     pub(super) fn remember(&mut self, instruction: Instruction) {
-        let life = if self.rng.percent(10) { 400 } else { 10_000 };
+        let life = match self.rng.percent(10) {
+            true => 400,
+            // Longer than money is kept for an order that waits for more.
+            false if self.exacting && self.count.is_multiple_of(2) => 60_000,
+            false => 10_000,
+        };
         self.instructions.push_back((instruction.clone(), self.now + 300 + self.rng.below(life)));
         if self.instructions.len() > REMEMBERED {
             self.instructions.pop_front();
@@ -184,6 +189,7 @@ impl Run {
         if self.rng.percent(8) {
             return self.replace(account, market, reference);
         }
+        let reference = self.used_elsewhere(account, market).unwrap_or(reference);
         let size = match self.rng.below(100) {
             0 => 0,
             1 => -5,
@@ -208,6 +214,13 @@ impl Run {
             index: self.rng.below(3) as u16,
         };
         self.remember(Instruction::Place(request));
+    }
+
+    /// A reference under which the account has ordered something in another market: here it means something else.
+    fn used_elsewhere(&self, account: AccountId, market: MarketId) -> Option<Reference> {
+        let mut said = self.instructions.iter().map(|(instruction, _)| instruction);
+        let own = said.rfind(|said| said.account() == account && said.market() != market)?;
+        (self.exacting && self.count.is_multiple_of(8)).then(|| own.reference().0.clone())
     }
 
     pub(super) fn own_order(&mut self, account: AccountId, market: MarketId) -> Option<OrderId> {

@@ -103,7 +103,11 @@ impl Run {
 
     pub(super) fn remove(&mut self) {
         let (market, reference) = (self.market(), self.reference());
-        let factor = [2_000, 20_000, 30_000, 99_999, 100_000][self.rng.below(5) as usize];
+        let factor = match [2_000, 20_000, 30_000, 99_999, 100_000][self.rng.below(5) as usize] {
+            // Just what is no longer small.
+            2_000 if self.exacting => 2_500,
+            factor => factor,
+        };
         let runner = self.some_runner();
         let cell = CellId(market.cell().unwrap());
         self.call(cell, Command::RemoveRunner { market, runner, factor, reference });

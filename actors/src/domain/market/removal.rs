@@ -40,7 +40,8 @@ impl Market {
             Side::Back => None,
         });
         self.void_runner(number, factor, out);
-        if factor >= SMALL_FACTOR || self.definition.winners > 1 {
+        let small = SMALL_FACTOR + u32::from(mistake!("removal.small_and_a_bit"));
+        if factor >= small || self.definition.winners > 1 {
             self.reduce_prices(factor, out);
         }
         self.cover(out);

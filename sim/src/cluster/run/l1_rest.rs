@@ -14,13 +14,18 @@ use crate::{cluster::node::SimNode, oracles::Violation, plan::PlannedCall};
 /// The calls that audit everything at the end, through each node: this less the node's number.
 const AUDITS: u64 = u64::MAX;
 
-/// A node that cannot serve, still has something to do for a client, or keeps awake what has nothing to do.
+/// A node that cannot serve, says of a cell what is no longer so, still has something to do for a client, or keeps
+/// awake what has nothing to do.
 fn busy(id: NodeId, node: &SimNode) -> Option<String> {
-    let exchange = &node.kernel()?.exchange;
+    let kernel = node.kernel()?;
+    let exchange = &kernel.exchange;
     // By the node's own clock.
     let _inside = node.enter();
     if let Err(why) = exchange.ready() {
         return Some(format!("{id} cannot serve: {why}"));
+    }
+    if let Some((cell, told)) = kernel.host.notices().into_iter().next() {
+        return Some(format!("{id} says of {cell}, where every replica votes: {told}"));
     }
     let load = exchange.load();
     if load.calls > 0 {

@@ -1,0 +1,60 @@
+//! Who says the same thing twice at the same moment, or two things under one reference: a client that pressed
+//! twice, a bot with two connections. One effect and one answer for each content, whichever comes first.
+
+use stakehold_actors::{api::Request, domain::types::Minor};
+
+use super::scenarios::Profile;
+use crate::{
+    plan::{PlannedCall, Step, What},
+    rng::Rng,
+};
+
+/// So many calls at most, in a plan.
+const MOST: usize = 24;
+/// Of a hundred calls under a reference, those that have an echo.
+const SHARE: u64 = 8;
+/// It comes within so many microseconds.
+const SOON_US: u64 = 4_000;
+
+/// The echoes of what is to be asked.
+pub fn steps(profile: &Profile, planned: &[Step], rng: &mut Rng) -> Vec<Step> {
+    let calls = planned.iter().filter_map(|step| match &step.what {
+        What::Call(call) => Some((step.at, call)),
+        What::Fault(_) => None,
+    });
+    let mut id = calls.clone().map(|(_, call)| call.id).max().unwrap_or_default();
+    let mut steps = Vec::new();
+    for (at, call) in calls {
+        let Some(request) = echo(&call.request, rng) else { continue };
+        if steps.len() >= MOST {
+            break;
+        }
+        id += 1;
+        let node = if rng.percent(50) { call.node } else { 1 + rng.below(u64::from(profile.nodes)) as u16 };
+        let call = PlannedCall { id, node, request, ..call.clone() };
+        steps.push(Step { at: at + rng.below(SOON_US), what: What::Call(call) });
+    }
+    steps
+}
+
+/// The same again, or something else under the same reference; of few calls.
+fn echo(request: &Request, rng: &mut Rng) -> Option<Request> {
+    let mut request = match request {
+        Request::Place { .. } | Request::Deposit { .. } | Request::Withdraw { .. } if rng.percent(SHARE) => {
+            request.clone()
+        }
+        _ => return None,
+    };
+    if rng.percent(60) {
+        match &mut request {
+            Request::Place { orders, .. } => orders[0].size = more(orders[0].size)?,
+            Request::Deposit { amount, .. } | Request::Withdraw { amount, .. } => *amount = more(*amount)?,
+            _ => {}
+        }
+    }
+    Some(request)
+}
+
+fn more(amount: Minor) -> Option<Minor> {
+    amount.0.checked_add(1).map(Minor)
+}
