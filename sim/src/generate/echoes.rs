@@ -9,10 +9,10 @@ use crate::{
     rng::Rng,
 };
 
-/// So many calls at most, in a plan.
-const MOST: usize = 24;
-/// Of a hundred calls under a reference, those that have an echo.
-const SHARE: u64 = 8;
+/// About so many calls at most, in a plan.
+const MOST: u64 = 24;
+/// Of a thousand calls that may have an echo, those that have one, if that is not too many.
+const SHARE: u64 = 80;
 /// It comes within so many microseconds.
 const SOON_US: u64 = 4_000;
 
@@ -23,12 +23,18 @@ pub fn steps(profile: &Profile, planned: &[Step], rng: &mut Rng) -> Vec<Step> {
         What::Fault(_) => None,
     });
     let mut id = calls.clone().map(|(_, call)| call.id).max().unwrap_or_default();
+    let echoing = |call: &PlannedCall| {
+        matches!(call.request, Request::Place { .. } | Request::Deposit { .. } | Request::Withdraw { .. })
+    };
+    let calls = calls.filter(|(_, call)| echoing(call));
+    // All over the day: most of what goes wrong does so later.
+    let share = SHARE.min(MOST * 1_000 / calls.clone().count().max(1) as u64);
     let mut steps = Vec::new();
     for (at, call) in calls {
-        let Some(request) = echo(&call.request, rng) else { continue };
-        if steps.len() >= MOST {
-            break;
+        if rng.below(1_000) >= share {
+            continue;
         }
+        let Some(request) = echo(&call.request, rng) else { continue };
         id += 1;
         let node = if rng.percent(50) { call.node } else { 1 + rng.below(u64::from(profile.nodes)) as u16 };
         let call = PlannedCall { id, node, request, ..call.clone() };
@@ -37,14 +43,9 @@ pub fn steps(profile: &Profile, planned: &[Step], rng: &mut Rng) -> Vec<Step> {
     steps
 }
 
-/// The same again, or something else under the same reference; of few calls.
+/// The same again, or something else under the same reference.
 fn echo(request: &Request, rng: &mut Rng) -> Option<Request> {
-    let mut request = match request {
-        Request::Place { .. } | Request::Deposit { .. } | Request::Withdraw { .. } if rng.percent(SHARE) => {
-            request.clone()
-        }
-        _ => return None,
-    };
+    let mut request = request.clone();
     if rng.percent(60) {
         match &mut request {
             Request::Place { orders, .. } => orders[0].size = more(orders[0].size)?,

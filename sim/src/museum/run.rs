@@ -151,7 +151,8 @@ fn furnish(profile: &mut Profile, needs: &[Need], rng: &mut Rng) {
             Need::ManySteps => profile.accounts = 400,
             // Who tells the changes is to forget them now and then.
             Need::Relays => (profile.nodes, profile.seldom) = (5, 20),
-            Need::Pending => (profile.accounts, profile.hot_wallet) = (4, 50),
+            // One bet on the heels of another.
+            Need::Pending => (profile.accounts, profile.hot_wallet, profile.rate) = (4, 50, 160),
             _ => {}
         }
     }
