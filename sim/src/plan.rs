@@ -339,6 +339,19 @@ pub struct PlanError {
     pub error: String,
 }
 
+/// The calls among these steps, and when they are made.
+pub fn calls(steps: &[Step]) -> impl Iterator<Item = (u64, &PlannedCall)> + Clone {
+    steps.iter().filter_map(|step| match &step.what {
+        What::Call(call) => Some((step.at, call)),
+        What::Fault(_) => None,
+    })
+}
+
+/// The highest number of a call among these steps.
+pub fn last_call(steps: &[Step]) -> u64 {
+    calls(steps).map(|(_, call)| call.id).max().unwrap_or_default()
+}
+
 impl Plan {
     /// The same, and the code makes a known mistake.
     #[must_use]
@@ -381,10 +394,7 @@ impl Plan {
     }
 
     pub fn calls(&self) -> impl Iterator<Item = (u64, &PlannedCall)> {
-        self.steps.iter().filter_map(|step| match &step.what {
-            What::Call(call) => Some((step.at, call)),
-            What::Fault(_) => None,
-        })
+        calls(&self.steps)
     }
 
     pub fn faults(&self) -> impl Iterator<Item = (u64, &Fault)> {

@@ -25,7 +25,7 @@ use crate::{
     oracles::Violation,
 };
 
-/// A bet delay may seem shorter by so much: windows are a few milliseconds long, and timers count in
+/// Two moments may seem nearer by so much: windows are a few milliseconds long, and timers count in
 /// milliseconds.
 const GRAIN_MS: u64 = 20;
 

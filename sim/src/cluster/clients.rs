@@ -360,9 +360,8 @@ impl Clients {
             watch.violated(violation);
         }
         // What is left of a full disk is for everything else.
-        if let (Err(ApiError::DiskFull { .. }), false) =
-            (&answer, matches!(request, Request::Place { .. } | Request::Replace { .. }))
-        {
+        let is_order = matches!(request, Request::Place { .. } | Request::Replace { .. });
+        if !is_order && matches!(answer, Err(ApiError::DiskFull { .. })) {
             watch.violated(Violation::new("Gateway", format!("{request:?} was answered with {answer:?}")));
         }
         if let Some(wait) = again {

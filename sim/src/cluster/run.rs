@@ -355,7 +355,8 @@ impl Run {
         if let End::Panic(message) = &end {
             self.watch.violated(violation_of(message));
         }
-        self.look_at_end(id, &end);
+        self.look_at_reading(id, &end);
+        self.look_at_start(id, &end);
         self.end(id, false);
         // What the sentence says to do is done.
         if matches!(&end, End::NoStart(reason) if reason.contains("let it rejoin")) {

@@ -5,7 +5,7 @@ use stakehold_actors::{api::Request, domain::types::Minor};
 
 use super::scenarios::Profile;
 use crate::{
-    plan::{PlannedCall, Step, What},
+    plan::{self, PlannedCall, Step, What},
     rng::Rng,
 };
 
@@ -18,15 +18,11 @@ const SOON_US: u64 = 4_000;
 
 /// The echoes of what is to be asked.
 pub fn steps(profile: &Profile, planned: &[Step], rng: &mut Rng) -> Vec<Step> {
-    let calls = planned.iter().filter_map(|step| match &step.what {
-        What::Call(call) => Some((step.at, call)),
-        What::Fault(_) => None,
-    });
-    let mut id = calls.clone().map(|(_, call)| call.id).max().unwrap_or_default();
+    let mut id = plan::last_call(planned);
     let echoing = |call: &PlannedCall| {
         matches!(call.request, Request::Place { .. } | Request::Deposit { .. } | Request::Withdraw { .. })
     };
-    let calls = calls.filter(|(_, call)| echoing(call));
+    let calls = plan::calls(planned).filter(|(_, call)| echoing(call));
     // All over the day: most of what goes wrong does so later.
     let share = SHARE.min(MOST * 1_000 / calls.clone().count().max(1) as u64);
     let mut steps = Vec::new();

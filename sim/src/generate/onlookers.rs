@@ -8,7 +8,7 @@ use stakehold_actors::{
 
 use super::scenarios::Profile;
 use crate::{
-    plan::{Fault, PlannedCall, Step, What},
+    plan::{self, Fault, PlannedCall, Step, What},
     rng::Rng,
 };
 
@@ -20,13 +20,7 @@ const PATIENCE_MS: u64 = 1_000;
 
 /// The calls that look, for what is to happen.
 pub fn steps(profile: &Profile, planned: &[Step], rng: &mut Rng) -> Vec<Step> {
-    let calls = || {
-        planned.iter().filter_map(|step| match &step.what {
-            What::Call(call) => Some((step.at, call)),
-            What::Fault(_) => None,
-        })
-    };
-    let mut id = calls().map(|(_, call)| call.id).max().unwrap_or_default();
+    let mut id = plan::last_call(planned);
     let until_us = profile.until_ms.saturating_sub(1_000) * 1_000;
     let mut steps = Vec::new();
     for step in planned {
@@ -37,8 +31,10 @@ pub fn steps(profile: &Profile, planned: &[Step], rng: &mut Rng) -> Vec<Step> {
             _ => continue,
         };
         let around = step.at.saturating_sub(AROUND_US)..step.at + AROUND_US;
-        let bets: Vec<(AccountId, MarketId)> =
-            calls().filter(|(at, _)| around.contains(at)).filter_map(|(_, call)| bet(&call.request)).collect();
+        let bets: Vec<(AccountId, MarketId)> = plan::calls(planned)
+            .filter(|(at, _)| around.contains(at))
+            .filter_map(|(_, call)| bet(&call.request))
+            .collect();
         if bets.is_empty() || at > until_us {
             continue;
         }

@@ -9,7 +9,7 @@ use stakehold_raft::{CellId, NodeId};
 
 use super::Run;
 use crate::{
-    cluster::node::{Reads, SimNode},
+    cluster::node::{End, Reads, SimNode},
     oracles::Violation,
     rng,
 };
@@ -75,6 +75,16 @@ impl Run {
             self.watch.violated(Violation::new("Raft", message));
         }
         failed.is_some()
+    }
+
+    /// Every node starts on what it has written, unless its disk is at fault.
+    pub(super) fn look_at_start(&self, id: NodeId, end: &End) {
+        if let End::NoStart(reason) = end
+            && !self.nodes[&id].is_excused()
+        {
+            let message = format!("{id} does not start, and nothing is wrong with its disk: {reason}");
+            self.watch.violated(Violation::new("Raft", message));
+        }
     }
 
     /// No cell takes in more than it has room for.

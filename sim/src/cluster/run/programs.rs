@@ -57,19 +57,12 @@ impl Run {
         self.watch.books(|books| books.cells.all().map(|cell| (cell, books.cell(cell).format())).collect())
     }
 
-    /// No node runs a program that is older than what was written for it to read; and every one starts on what
-    /// it has written, unless its disk is at fault.
-    pub(super) fn look_at_end(&self, id: NodeId, end: &End) {
+    /// No node runs a program that is older than what was written for it to read.
+    pub(super) fn look_at_reading(&self, id: NodeId, end: &End) {
         if let End::NoStart(reason) | End::Fate(reason) = end
             && reason.contains("run the newer program")
         {
             self.watch.violated(Violation::new("Format", format!("{id} cannot go on, and it should: {reason}")));
-        }
-        if let End::NoStart(reason) = end
-            && !self.nodes[&id].is_excused()
-        {
-            let message = format!("{id} does not start, and nothing is wrong with its disk: {reason}");
-            self.watch.violated(Violation::new("Raft", message));
         }
     }
 
