@@ -82,7 +82,7 @@ impl SnapshotStore {
         for name in names {
             if let Some((group, id)) = parse(&name) {
                 there.entry(group).or_default().insert(id);
-            } else if name.ends_with(".tmp") {
+            } else if name.ends_with(".tmp") && !mistake!("snapshot.remains_stay") {
                 let file = format!("{dir}/{name}");
                 disk.remove(&file).await.map_err(failed(&file))?;
             }
@@ -237,7 +237,9 @@ impl Writer {
         let id = (header.meta.index, header.meta.term);
         disk.rename(&file, &store.file(group, id)).await.map_err(failed(&file))?;
         store.there().entry(group).or_default().insert(id);
-        store.prune(group).await?;
+        if !mistake!("snapshot.older_ones_stay") {
+            store.prune(group).await?;
+        }
         Ok(header.meta)
     }
 }
@@ -304,7 +306,8 @@ impl Header {
 }
 
 fn checksum(header: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&header[..12]), &header[16..])
+    let end = if mistake!("snapshot.ids_not_verified") { FIXED } else { header.len() };
+    crc32c::crc32c_append(crc32c::crc32c(&header[..12]), &header[16..end])
 }
 
 fn u32_at(h: &[u8], at: usize) -> Option<usize> {

@@ -8,6 +8,7 @@
 //! | `book` | what each group has in the log: last vote, purge point, live entries by segment |
 //! | `labels` | superblock (whose log is this) and mark (how far is it durable) |
 //! | `recover` | reads it all back; tells a torn tail from bit rot |
+//! | `fold` | what was read, batch by batch: what each group has, what is missing and whose it was |
 //! | `writer` | the one task that writes, and the one that prepares and unlinks segments |
 //!
 //! Promises:
@@ -23,6 +24,7 @@
 
 mod batch;
 mod book;
+mod fold;
 mod frame;
 mod labels;
 mod recover;
@@ -153,8 +155,9 @@ pub struct Recovered {
     /// it was durable; it is cut off.
     pub cut_bytes: u64,
     /// Groups that have lost something they may have acknowledged, with a sentence that names the
-    /// place. They must not vote under their old id again: submit [`Record::Forget`], and join
-    /// under a new incarnation. Until then no segment is unlinked.
+    /// place. They must not vote under their old id again: submit [`Record::Forget`], for all of them
+    /// before anything else and in one go, and join under a new incarnation. Until then no segment is
+    /// unlinked.
     pub damaged: BTreeMap<Group, String>,
     /// Damage at a place whose groups cannot be told. All groups are in `damaged` then, and a
     /// group that is *not* in `groups` must be treated as if it were.

@@ -7,6 +7,7 @@ mod check;
 mod core;
 mod corpus;
 mod diff;
+mod disk;
 mod explain;
 mod meta;
 mod museum;
@@ -82,6 +83,8 @@ enum Command {
     Corpus(corpus::CorpusArgs),
     /// Run cells alone with an ideal log: the protocol between them, and the exchange's rules.
     Core(core::CoreArgs),
+    /// Run what a node keeps on its disk, its log and its snapshots, alone on a disk that fails.
+    Disk(disk::DiskArgs),
     /// Run many seeds, on all cores.
     Swarm(swarm::SwarmArgs),
     /// Measure how fast simulations are, on one core.
@@ -128,6 +131,7 @@ pub fn main() -> ExitCode {
         Command::Shrink(args) => shrink::shrink(&args),
         Command::Corpus(args) => corpus::corpus(&args),
         Command::Core(args) => core::core(&args),
+        Command::Disk(args) => disk::disk(&args),
         Command::Swarm(args) => swarm::swarm(&args),
         Command::Watch(args) => watch::watch(&args),
         Command::Bisect(args) => bisect::bisect(&args),

@@ -15,6 +15,7 @@ pub mod cli;
 pub mod cluster;
 pub mod core;
 pub mod corpus;
+pub mod disk;
 pub mod explain;
 pub mod extremes;
 pub mod generate;

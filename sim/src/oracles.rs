@@ -29,9 +29,9 @@ use crate::books::{Books, Entry};
 
 /// Everybody who sees violations: the invariants, rest, and those that are named for what they watch.
 #[rustfmt::skip]
-pub const ORACLES: [&str; 17] = [
+pub const ORACLES: [&str; 18] = [
     "I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "L1",
-    "Raft", "Reference", "Gateway", "Linearizability", "Feed", "Format", "Crash",
+    "Disk", "Raft", "Reference", "Gateway", "Linearizability", "Feed", "Format", "Crash",
 ];
 
 /// Something that must never be, and was.

@@ -43,6 +43,8 @@ pub(super) struct Book {
     segments: BTreeMap<u64, BTreeMap<Group, (u64, u64)>>,
     /// Groups that lost something; while there are any, nothing is unlinked.
     damaged: BTreeSet<Group>,
+    /// The newest segment in which, or behind which, something is missing; 0 if nothing is.
+    hole: u64,
 }
 
 impl Book {
@@ -137,17 +139,31 @@ impl Book {
         self.groups.insert(group, checkpoint);
     }
 
+    /// Something is missing in this segment, or behind it. What is known of that rests on the segments before.
+    pub fn hole(&mut self, segment: u64) {
+        self.hole = self.hole.max(segment);
+    }
+
+    /// Whether something is missing in this segment: what is written behind it would be lost with it, were
+    /// those before it gone.
+    pub fn has_hole(&self, segment: u64) -> bool {
+        self.hole == segment
+    }
+
     pub fn damage(&mut self, group: Group) {
         self.damaged.insert(group);
     }
 
     /// The oldest segment, if it can be unlinked: it is not the `current` one, which begins with
     /// a durable checkpoint, and no live entry is in it. Only ever the oldest, for a segment may
-    /// truncate what an older one holds.
+    /// truncate what an older one holds. Those up to a hole go one right after the other: what cannot be
+    /// read is not to be the oldest for longer than that takes.
     pub fn pop_unneeded(&mut self, current: u64) -> Option<u64> {
         let (segment, line) = self.segments.first_key_value()?;
         let segment = *segment;
-        let needed = !line.is_empty() && !mistake!("wal.unlink_needed_segment");
+        let mut unit = self.segments.range(..=self.hole).filter(|_| !mistake!("wal.hole_left_alone"));
+        let needed =
+            !line.is_empty() && !mistake!("wal.unlink_needed_segment") || unit.any(|(_, line)| !line.is_empty());
         if segment >= current || needed || !self.damaged.is_empty() {
             return None;
         }
@@ -155,12 +171,13 @@ impl Book {
         Some(segment)
     }
 
-    /// The groups with live entries in the oldest segment, if more than `keep` segments lie before
-    /// the newest.
+    /// The groups with live entries in the oldest segment that has any, if more than `keep` segments lie
+    /// before the newest.
     pub fn pinning(&self, keep: usize) -> Vec<Group> {
         if self.segments.len() <= keep + 1 {
             return Vec::new();
         }
-        self.segments.first_key_value().map_or_else(Vec::new, |(_, line)| line.keys().copied().collect())
+        let mut needed = self.segments.values().filter(|line| !line.is_empty());
+        needed.next().map_or_else(Vec::new, |line| line.keys().copied().collect())
     }
 }

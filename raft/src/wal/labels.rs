@@ -23,7 +23,7 @@ use super::{
     Group, Position, WalError,
     batch::{BLOCK, Seed, VERSION},
 };
-use crate::ids::NodeId;
+use crate::{ids::NodeId, mistake};
 
 const SUPERBLOCK_MAGIC: &[u8; 8] = b"STAKESUP";
 const MARK_MAGIC: &[u8; 8] = b"STAKEMRK";
@@ -52,7 +52,8 @@ pub(super) fn check_superblock(data: &[u8], file: &str, identity: &[u8; 32], nod
     let intact = |copy: &[u8]| {
         copy.len() >= 48 && &copy[..8] == SUPERBLOCK_MAGIC && crc32c::crc32c(&copy[..44]).to_le_bytes() == copy[44..48]
     };
-    let copy = data.chunks(BLOCK as usize).find(|copy| intact(copy));
+    let copies = if mistake!("wal.label_has_one_copy") { 1 } else { 2 };
+    let copy = data.chunks(BLOCK as usize).take(copies).find(|copy| intact(copy));
     let copy = copy.ok_or_else(|| WalError::Superblock { file: file.into() })?;
     let version = u16::from_le_bytes([copy[8], copy[9]]);
     if version > VERSION {
@@ -82,8 +83,14 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// Where in the file, and what.
-    pub fn encode(&self, seed: Seed) -> (u64, Bytes) {
+    /// Of two places in the file each takes the one where the one before the last was, unless what is there
+    /// is `kept`. None if both are.
+    pub fn place(&self, kept: [bool; 2]) -> Option<u64> {
+        let next = self.number % 2;
+        [next, 1 - next].into_iter().find(|slot| !kept[*slot as usize]).map(|slot| slot * BLOCK)
+    }
+
+    pub fn encode(&self, seed: Seed) -> Bytes {
         let mut out = Vec::with_capacity(BLOCK as usize);
         out.extend_from_slice(MARK_MAGIC);
         out.extend_from_slice(&[0; 4]);
@@ -99,12 +106,13 @@ impl Mark {
         out.resize(BLOCK as usize, 0);
         let crc = seed.checksum(&[&out[12..]]);
         out[8..12].copy_from_slice(&crc.to_le_bytes());
-        (self.number % 2 * BLOCK, Bytes::from(out))
+        Bytes::from(out)
     }
 
-    /// The newest intact mark.
-    pub fn newest(data: &[u8], seed: Seed) -> Option<Self> {
-        data.chunks_exact(BLOCK as usize).filter_map(|slot| Self::decode(slot, seed)).max_by_key(|mark| mark.number)
+    /// What is intact in each of the two places.
+    pub fn read(data: &[u8], seed: Seed) -> [Option<Self>; 2] {
+        let mut slots = data.chunks_exact(BLOCK as usize).map(|slot| Self::decode(slot, seed));
+        [slots.next().flatten(), slots.next().flatten()]
     }
 
     fn decode(slot: &[u8], seed: Seed) -> Option<Self> {

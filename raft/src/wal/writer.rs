@@ -53,6 +53,8 @@ pub(super) struct Start {
     pub durable: Position,
     /// Of the last batch; empty if the mark is not to be written.
     pub last_groups: BTreeSet<Group>,
+    /// Marks that no other may take the place of.
+    pub kept_marks: [bool; 2],
 }
 
 /// Records that will be written together.
@@ -140,6 +142,7 @@ pub(super) fn start(world: &World, config: WalConfig, start: Start) -> (Arc<Shar
         number: start.number,
         durable: start.durable,
         last_groups: start.last_groups,
+        kept_marks: start.kept_marks,
     };
     (shared, vec![tokio::spawn(writer.run()), tokio::spawn(keeper.run())])
 }
@@ -258,6 +261,7 @@ struct Writer {
     durable: Position,
     /// Of the last batch, for the mark; empty while there is none to write.
     last_groups: BTreeSet<Group>,
+    kept_marks: [bool; 2],
 }
 
 impl Writer {
@@ -314,6 +318,9 @@ impl Writer {
             self.shared.fail(&self.world, Some(batch), &io::Error::other(sentence), "the log was misused");
             return false;
         }
+        if mistake!("wal.unlinked_before_durable") {
+            self.shared.unlink_unneeded(active.id);
+        }
         let buf = std::mem::take(&mut batch.buf);
         let data = batch::seal(buf, &batch.groups, self.seed, place, self.number, self.durable);
         let bytes = data.len() as u64;
@@ -368,9 +375,9 @@ impl Writer {
     /// Notes how far the log is durable. False when the log has failed.
     async fn mark(&mut self, sync: bool) -> bool {
         let mark = Mark { durable: self.durable, number: self.number - 1, groups: self.last_groups.clone() };
-        let (offset, data) = mark.encode(self.seed);
+        let Some(offset) = mark.place(self.kept_marks) else { return true };
         let file = mark_file(&self.config.dir);
-        if let Err(error) = self.world.disk.write(&file, offset, data, sync).await {
+        if let Err(error) = self.world.disk.write(&file, offset, mark.encode(self.seed), sync).await {
             self.shared.fail(&self.world, None, &error, &format!("writing {file}"));
             return false;
         }
@@ -397,8 +404,15 @@ impl Shared {
         stats.records += batch.records;
         stats.entries += batch.entries;
         stats.durable = durable;
+        drop(state);
+        self.unlink_unneeded(durable.segment);
+    }
+
+    /// Finds the segments that nobody needs any more; `current` is the one that is written.
+    fn unlink_unneeded(&self, current: u64) {
+        let mut state = self.state();
         let mut any = false;
-        while let Some(segment) = state.book.pop_unneeded(durable.segment) {
+        while let Some(segment) = state.book.pop_unneeded(current) {
             state.unneeded.push_back(segment);
             any = true;
         }
@@ -497,7 +511,7 @@ impl Keeper {
             }
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 reached!("wal.disk_full");
-                self.shared.state().full = true;
+                self.shared.state().full = !mistake!("wal.full_not_told");
                 self.shared.spare.notify_one();
                 // Sooner if a segment was unlinked, which gives room.
                 let _ = timer::timeout(RETRY_FULL, self.shared.keep.notified()).await;

@@ -10,7 +10,7 @@ use super::{OK, code_of, museum::exhibit};
 use crate::core::{Watch, episode, mistaken};
 
 /// Steps of an episode; each begins with an empty world, so that a failure is found again quickly.
-const EPISODE: u64 = 5_000;
+pub const EPISODE: u64 = 5_000;
 
 #[derive(Debug, Args)]
 pub struct CoreArgs {

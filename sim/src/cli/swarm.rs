@@ -1,7 +1,8 @@
-//! `sim swarm`: many seeds, a process for each, on all cores. Every failure's plan is kept.
+//! `sim swarm`: many seeds, on all cores: for each a process with a cluster, and before that, unless the
+//! wish is for something special, one with its episode of each smaller level. Every failing plan is kept.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fs,
     ops::RangeInclusive,
     path::PathBuf,
@@ -14,7 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{
     OK, UNREACHED,
-    pool::Pool,
+    pool::{Done, Pool},
     run::{Told, What},
     values::minutes,
 };
@@ -47,6 +48,41 @@ pub struct SwarmArgs {
     what: What,
 }
 
+/// What is run of a seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Disk,
+    Core,
+    Cluster,
+}
+
+/// Disks' stories of a seed: each takes a millisecond.
+const DISKS: u64 = 60;
+
+impl Level {
+    /// The arguments that run it.
+    fn arguments(self, seed: u64, what: &What) -> Vec<String> {
+        let bug = what.bug.iter().map(|bug| format!("--bug {bug}"));
+        let text = match self {
+            // Seeds that follow each other are to have stories of their own.
+            Self::Disk => {
+                format!("disk --seed {} --episodes {DISKS}", u128::from(seed) * u128::from(DISKS) % (1 << 63))
+            }
+            Self::Core => format!("core --seed {seed} --steps {}", super::core::EPISODE),
+            Self::Cluster => {
+                return format!("run --json --seed {seed} {}", what.arguments())
+                    .split(' ')
+                    .map(str::to_owned)
+                    .collect();
+            }
+        };
+        std::iter::once(text)
+            .chain(bug)
+            .flat_map(|text| text.split(' ').map(str::to_owned).collect::<Vec<_>>())
+            .collect()
+    }
+}
+
 #[derive(Default)]
 struct Totals {
     seeds: u64,
@@ -72,33 +108,32 @@ pub fn swarm(args: &SwarmArgs) -> Result<u8> {
     let mut totals = Totals::default();
     let mut pool = Pool::new(args.jobs);
     let (mut worst, mut told_at) = (OK, began);
+    let mut waiting = VecDeque::new();
     loop {
         let over = deadline.is_some_and(|deadline| Instant::now() >= deadline) || (args.first && worst != OK);
-        while pool.has_room()
-            && !over
-            && let Some(next) = seeds.next()
-        {
-            let seed = next.to_string();
-            let what = args.what.arguments();
-            pool.start(next, ["run", "--json", "--seed", &seed].into_iter().chain(what.split(' ')))?;
+        while pool.has_room() && !over {
+            if waiting.is_empty() {
+                let Some(seed) = seeds.next() else { break };
+                waiting.extend(args.levels().iter().map(|level| (seed, *level)));
+            }
+            let Some((seed, level)) = waiting.pop_front() else { break };
+            pool.start((seed, level), level.arguments(seed, &args.what))?;
         }
         let Some(done) = pool.next()? else { break };
+        let (seed, level) = done.key;
         let told = serde_json::from_str::<Told>(&done.out).ok();
-        totals.add(told.as_ref());
+        if level == Level::Cluster {
+            totals.add(told.as_ref());
+        }
         if done.code != OK {
             totals.failed += 1;
             worst = worst.max(done.code);
-            let kept = keep(done.key, args)?;
-            // One that was ended by what it did has told nothing.
-            let text = match &told {
-                Some(Told { violation: Some(violation), virtual_s, again, .. }) => {
-                    format!("at {virtual_s:.6} s  {violation}\nagain: {again}")
-                }
-                _ => format!("{}{}", done.out, done.err),
+            let text = failure(&done, told.as_ref());
+            let kept = match level {
+                Level::Cluster => format!(", plan in {}", keep(seed, args)?.display()),
+                Level::Disk | Level::Core => String::new(),
             };
-            line.suspend(|| {
-                println!("seed {} failed ({}), plan in {}:\n{}\n", done.key, done.code, kept.display(), text.trim());
-            });
+            line.suspend(|| println!("seed {seed} failed ({}){kept}:\n{}\n", done.code, text.trim()));
         }
         let so_far = totals.line(began.elapsed().as_secs_f64(), args.what.scenario.as_str());
         // Where nothing can be drawn over, now and then a line is enough.
@@ -126,6 +161,26 @@ pub fn swarm(args: &SwarmArgs) -> Result<u8> {
         return Ok(UNREACHED);
     }
     Ok(worst)
+}
+
+/// What is printed of a failure. One that was ended by what it did has told nothing.
+fn failure<K>(done: &Done<K>, told: Option<&Told>) -> String {
+    match told {
+        Some(Told { violation: Some(violation), virtual_s, again, .. }) => {
+            format!("at {virtual_s:.6} s  {violation}\nagain: {again}")
+        }
+        _ => format!("{}{}", done.out, done.err),
+    }
+}
+
+impl SwarmArgs {
+    /// Whoever wishes for a certain kind of cluster has no use for anything else.
+    fn levels(&self) -> &'static [Level] {
+        match self.what.more() {
+            None => &[Level::Disk, Level::Core, Level::Cluster],
+            Some(_) => &[Level::Cluster],
+        }
+    }
 }
 
 fn range(args: &SwarmArgs) -> Result<RangeInclusive<u64>> {

@@ -4,6 +4,8 @@
 /// Which simulation is enough to show a mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
+    /// What a node keeps on its disk, alone.
+    Disk,
     /// Cells alone with an ideal log.
     Core,
     /// Whole nodes.
@@ -105,7 +107,7 @@ pub fn find(name: &str) -> Option<&'static Exhibit> {
     EXHIBITS.iter().find(|exhibit| exhibit.name == name)
 }
 
-use Level::{Cluster, Core, Plan};
+use Level::{Cluster, Core, Disk, Plan};
 use Need::*;
 
 /// All of them, from the disk up to the feeds.
@@ -128,6 +130,48 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "Nobody hears which cells have lost something." },
     Exhibit { name: "wal.rot_taken_for_torn", layer: "log", level: Cluster, oracle: "Raft", also: &["I8", "L1"], needs: &[LogRot, Restarts],
         what: "A last batch that has rotted is cut off as if it had never been whole." },
+
+    // -- what a disk alone can show --
+    Exhibit { name: "wal.last_batch_not_synced_again", layer: "log", level: Disk, oracle: "Disk", also: &[], needs: &[],
+        what: "Recovery believes a last batch that may be in the page cache alone." },
+    Exhibit { name: "wal.remains_written_over", layer: "log", level: Disk, oracle: "Disk", also: &[], needs: &[],
+        what: "The log goes on where the remains of a stopped write are." },
+    Exhibit { name: "wal.remains_name_the_missing", layer: "log", level: Disk, oracle: "Disk", also: &[], needs: &[],
+        what: "A batch is missing, and the remains of a stopped write with its number say whose it was." },
+    Exhibit { name: "wal.stopped_write_missed", layer: "log", level: Disk, oracle: "Disk", also: &[], needs: &[],
+        what: "The number of a stopped write behind a rotten batch is not taken again, and then missed." },
+    Exhibit { name: "wal.rotten_segment_left", layer: "log", level: Disk, oracle: "Disk", also: &[], needs: &[],
+        what: "A segment without anything good in it stays when those around it go, and these are missed." },
+    Exhibit { name: "wal.forgotten_group_is_back", layer: "log", level: Disk, oracle: "Disk", also: &[], needs: &[],
+        what: "Recovery keeps what a group had before it was forgotten." },
+    Exhibit { name: "wal.removed_note_is_back", layer: "log", level: Disk, oracle: "Disk", also: &[], needs: &[],
+        what: "Recovery keeps a note that was removed." },
+    Exhibit { name: "wal.commit_lost_with_segment", layer: "log", level: Disk, oracle: "Disk", also: &[], needs: &[],
+        what: "A checkpoint's commit index is not taken over." },
+    Exhibit { name: "wal.mark_not_read", layer: "log", level: Disk, oracle: "Disk", also: &[], needs: &[],
+        what: "Recovery does not look at the mark that says how far the log was durable." },
+    Exhibit { name: "wal.telling_mark_written_over", layer: "log", level: Disk, oracle: "Disk", also: &[], needs: &[],
+        what: "A mark that alone says whose a missing batch was is written over." },
+    Exhibit { name: "wal.verdict_not_synced", layer: "log", level: Disk, oracle: "Disk", also: &[], needs: &[],
+        what: "What says that something is missing is in the page cache alone, and looks otherwise next time." },
+    Exhibit { name: "wal.filler_stays_lost", layer: "log", level: Disk, oracle: "Disk", also: &[], needs: &[],
+        what: "A batch that is whole but for its filler goes on looking like a stopped write." },
+    Exhibit { name: "wal.beginning_missed", layer: "log", level: Disk, oracle: "Disk", also: &[], needs: &[],
+        what: "What was before a rotten segment is missed, although it was unlinked." },
+    Exhibit { name: "wal.hole_left_alone", layer: "log", level: Disk, oracle: "Disk", also: &[], needs: &[],
+        what: "Segments before one that cannot be read are unlinked, and with them goes what is known of it." },
+    Exhibit { name: "wal.unlinked_before_durable", layer: "log", level: Disk, oracle: "Disk", also: &[], needs: &[],
+        what: "A segment is unlinked before the batch is durable that says it is not needed." },
+    Exhibit { name: "wal.label_has_one_copy", layer: "log", level: Disk, oracle: "Disk", also: &[], needs: &[],
+        what: "Of the two copies of the log's label only the first is looked at." },
+    Exhibit { name: "wal.full_not_told", layer: "log", level: Disk, oracle: "Disk", also: &[], needs: &[],
+        what: "Nobody hears that the disk is full while the log waits for room." },
+    Exhibit { name: "snapshot.ids_not_verified", layer: "log", level: Disk, oracle: "Disk", also: &[], needs: &[],
+        what: "A snapshot's log id and membership are not in its checksum." },
+    Exhibit { name: "snapshot.remains_stay", layer: "log", level: Disk, oracle: "Disk", also: &[], needs: &[],
+        what: "A snapshot that was never finished stays on the disk." },
+    Exhibit { name: "snapshot.older_ones_stay", layer: "log", level: Disk, oracle: "Disk", also: &[], needs: &[],
+        what: "Snapshots that a newer one replaces stay on the disk." },
 
     // -- consensus --
     Exhibit { name: "log.vote_not_persisted", layer: "consensus", level: Cluster, oracle: "Raft", also: &["I8", "Crash"], needs: &[PowerLoss, Restarts],

@@ -5,6 +5,7 @@ use super::catalogue::{Exhibit, Level, Need};
 use crate::{
     cluster,
     core::{self, Watch},
+    disk,
     generate::{self, Kind, Profile, SCENARIOS, Scenario, Upgrade, Wish},
     oracles::Violation,
     plan::Plan,
@@ -29,6 +30,8 @@ const PLANS: [&str; 13] = [
     include_str!("../../corpus/what-was-kept-back-goes-on.plan"),
 ];
 
+/// Disks' stories for a seed: each takes a thousandth of what a cluster takes, and some damage is rare.
+const DISKS: u64 = 250;
 /// Steps of a core episode.
 const STEPS: u64 = 5_000;
 
@@ -52,7 +55,11 @@ impl Finding {
 
 /// Looks for a mistake with seeds from 1 to `seeds`.
 pub fn look_for(exhibit: &Exhibit, seeds: u64) -> Finding {
-    let seeds = if exhibit.level == Level::Plan { 1 } else { seeds };
+    let seeds = match exhibit.level {
+        Level::Plan => 1,
+        Level::Disk => seeds * DISKS,
+        Level::Core | Level::Cluster => seeds,
+    };
     let found = (1..=seeds).find_map(|seed| Some((seed, with(exhibit, seed)?)));
     let named = found.as_ref().is_some_and(|(_, violation)| exhibit.names(violation.oracle));
     let control = found.as_ref().and_then(|(seed, _)| without(exhibit, *seed));
@@ -62,6 +69,7 @@ pub fn look_for(exhibit: &Exhibit, seeds: u64) -> Finding {
 /// What is seen of a seed when the code makes the mistake.
 pub fn with(exhibit: &Exhibit, seed: u64) -> Option<Violation> {
     match exhibit.level {
+        Level::Disk => disk::mistaken(seed, exhibit.name).err().map(|failure| failure.violation),
         Level::Core => core::mistaken(seed, STEPS, Watch::All, exhibit.name).err().map(|failure| failure.violation),
         Level::Cluster | Level::Plan => {
             cluster::run::run(&plan(exhibit, seed).with_mistake(exhibit.name), Trace::default()).violation
@@ -79,6 +87,7 @@ fn guard(exhibit: &Exhibit) -> Plan {
 /// What is seen of the same seed when it does not.
 pub fn without(exhibit: &Exhibit, seed: u64) -> Option<Violation> {
     match exhibit.level {
+        Level::Disk => disk::episode(seed).err().map(|failure| failure.violation),
         Level::Core => core::episode(seed, STEPS).err().map(|failure| failure.violation),
         Level::Cluster | Level::Plan => cluster::run::run(&plan(exhibit, seed), Trace::default()).violation,
     }

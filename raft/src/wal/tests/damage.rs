@@ -322,6 +322,61 @@ fn a_batch_whose_sync_failed_is_on_the_platter_before_it_is_believed() {
     });
 }
 
+/// Filler is in no checksum: a stopped write of which only that is missing is a whole batch. It must not go
+/// on looking like a stopped write, or damage that comes later is cut off as one.
+#[test]
+fn a_batch_that_lacks_nothing_but_filler_is_made_whole() {
+    run(async {
+        let disk = MemDisk::new(1);
+        let (places, states) = killed_at_once(&disk).await;
+        remove_mark(&disk).await;
+        disk.boot().write(SEGMENT, places[3] as u64 + 1024, vec![0; 512].into(), true).await.unwrap();
+        let (wal, found) = open(&disk, roomy()).await;
+        assert_eq!(found.groups, states[4].groups);
+        disk.kill();
+        drop(wal);
+        remove_mark(&disk).await;
+        disk.flip(SEGMENT, places[3] + 90, 1);
+        let (_, found) = open(&disk, roomy()).await;
+        assert_eq!((damaged(&found), found.cut_bytes), (OWNERS[3].to_vec(), 0));
+    });
+}
+
+/// The number of a stopped write is taken again. If the batch that has it then is missing, what is left of
+/// the stopped one does not say whose that batch was.
+#[test]
+fn the_remains_of_a_stopped_write_do_not_answer_for_the_batch_that_took_its_number() {
+    run(async {
+        let disk = MemDisk::new(1);
+        let (wal, _) = open(&disk, roomy()).await;
+        put(&wal, 1, entries(0, 0, 1, 10)).await.unwrap();
+        let end = wal.stats().durable.offset as usize;
+        let slow = Duration::from_millis(20);
+        disk.set_faults(crate::disk::Faults { sync_delay: (slow, slow), ..Default::default() });
+        let stopped = later(&wal, 1, entries(1, 5, 1, 900));
+        tokio::time::sleep(slow / 2).await;
+        disk.kill();
+        assert!(stopped.await.is_ok_and(|result| result.is_err()));
+        disk.boot().write(SEGMENT, end as u64 + 1024, vec![0; 512].into(), true).await.unwrap();
+        let (wal, found) = open(&disk, roomy()).await;
+        assert!(found.cut_bytes > 0);
+        put(&wal, 3, vote("with the same number")).await.unwrap();
+        let place = wal.stats().durable;
+        assert_eq!(place.segment, 2);
+        disk.kill();
+        drop(wal);
+        remove_mark(&disk).await;
+        let second = "wal/0000000000000002.wal";
+        let batch = disk.contents(second).unwrap()[..BLOCK].to_vec();
+        let hand = disk.boot();
+        hand.write(second, 0, vec![0; BLOCK].into(), true).await.unwrap();
+        hand.write(second, 2 * BLOCK as u64, batch.into(), true).await.unwrap();
+        let (_, found) = open(&disk, roomy()).await;
+        let unknown = found.lost.is_some() && !found.groups.contains_key(&3);
+        assert!(unknown || found.damaged.contains_key(&3), "{found:?}");
+    });
+}
+
 #[test]
 fn a_superblock_survives_one_damaged_copy_and_not_two() {
     run(async {

@@ -82,10 +82,9 @@ fn a_batch_and_the_labels_are_what_they_ever_were() {
         for number in [41, 42] {
             let durable = Position { segment: 12, offset: 8_192 };
             let mark = Mark { durable, number, groups: groups() };
-            let (at, slot) = mark.encode(seed);
-            assert_eq!(at, number % 2 * batch::BLOCK);
-            lines.read(&format!("mark {number}"), &slot, |line| {
-                let read = Mark::newest(line, seed);
+            assert_eq!(mark.place([false; 2]), Some(number % 2 * batch::BLOCK));
+            lines.read(&format!("mark {number}"), &mark.encode(seed), |line| {
+                let [read, _] = Mark::read(line, seed);
                 expect(read.as_ref() == Some(&mark), read)
             });
         }
