@@ -393,6 +393,12 @@ impl Plan {
         Ok(Self { setup, steps })
     }
 
+    /// When the first fault begins; at once if anything seldom happens.
+    pub fn calm_until(&self) -> u64 {
+        let fault = self.steps.iter().find(|step| matches!(step.what, What::Fault(_)));
+        if self.setup.seldom > 0 { 0 } else { fault.map_or(u64::MAX, |step| step.at) }
+    }
+
     pub fn calls(&self) -> impl Iterator<Item = (u64, &PlannedCall)> {
         calls(&self.steps)
     }

@@ -129,6 +129,8 @@ pub struct Clients {
     history: History,
     /// References under which somebody has bet.
     bet: BTreeSet<(AccountId, Reference)>,
+    /// Until then nothing gets in a call's way: nothing was done to any node or wire, and nothing seldom happens.
+    calm_until: u64,
     pub counts: Counts,
 }
 
@@ -148,6 +150,7 @@ impl Clients {
             orders: BTreeMap::new(),
             history: History::default(),
             bet: BTreeSet::new(),
+            calm_until: plan.calm_until(),
             counts: Counts::default(),
         };
         for (at, planned) in plan.calls() {
@@ -390,6 +393,12 @@ impl Clients {
             }
         }
         if let Err(violation) = watch.verdicts(|verdicts| verdicts.check(request, call.said, &answer)) {
+            watch.violated(violation);
+        }
+        if call.attempts == 1
+            && now < self.calm_until
+            && let Err(violation) = watch.verdicts(|verdicts| verdicts.in_order(request, &answer))
+        {
             watch.violated(violation);
         }
         if let Err(violation) = answers::of_orders(request, &answer) {

@@ -1,7 +1,7 @@
 //! What the cluster has committed under each reference, to hold an answer against: I8, acknowledged is
 //! committed, and I4, whoever asks is told the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use stakehold_actors::{
     api::{ApiError, Request, Response, WalletReceipt},
@@ -34,6 +34,8 @@ fn word_of(request: &Request) -> Option<(Word, MarketId)> {
 #[derive(Debug, Default)]
 pub struct Verdicts {
     orders: BTreeMap<OrderKey, Result<OrderView, Refusal>>,
+    /// Orders that were sent to the market and came back for more money: those behind them went by.
+    short: BTreeSet<OrderKey>,
     wallets: BTreeMap<(AccountId, Reference), WalletReceipt>,
     markets: BTreeMap<Reference, MarketId>,
     /// How often an operator's word about a market was committed.
@@ -57,6 +59,9 @@ pub fn funded_across(entry: &Entry<'_>) -> u64 {
 impl Verdicts {
     pub fn hear(&mut self, entry: &Entry<'_>) {
         for effect in entry.effects {
+            if let Effect::OrderPending { key, .. } = effect {
+                self.short.insert(key.clone());
+            }
             // That another content is under way with the reference is no verdict on that one.
             if let Effect::OrderDecided { key, outcome, .. } = effect
                 && *outcome != Err(Refusal::ReferenceReused)
@@ -74,6 +79,9 @@ impl Verdicts {
 
     fn heard(&mut self, command: &Command, verdict: &Verdict) {
         match (command, verdict) {
+            (Command::Execute { instruction, .. }, Verdict::NeedsFunds(_)) => {
+                self.short.insert(instruction.key());
+            }
             (_, Verdict::Wallet(receipt)) => {
                 let key = (receipt.account, receipt.reference.clone());
                 self.wallets.entry(key).or_insert_with(|| receipt.clone());
@@ -146,6 +154,33 @@ impl Verdicts {
                 None => Err(Violation::new("I8", format!("{receipt:?} was acknowledged and is not committed"))),
             },
             _ => Ok(()),
+        }
+    }
+
+    /// Whether a call's orders were taken in as they were given, where nothing got in its way. Orders are
+    /// numbered as they are taken in.
+    ///
+    /// # Errors
+    /// I5 when one has overtaken another.
+    pub fn in_order(&self, request: &Request, answer: &Result<Response, ApiError>) -> Result<(), Violation> {
+        let (Request::Place { account, market, reference, .. }, Ok(Response::Placed { reports, .. })) =
+            (request, answer)
+        else {
+            return Ok(());
+        };
+        let on_time = reports.iter().filter_map(|report| {
+            let key =
+                OrderKey { account: *account, market: *market, reference: reference.clone(), index: report.index };
+            (!self.short.contains(&key)).then_some((report.index, report.outcome.as_ref().ok()?.order))
+        });
+        let taken: BTreeMap<_, _> = on_time.collect();
+        match taken.iter().zip(taken.iter().skip(1)).find(|((_, first), (_, second))| first > second) {
+            Some(((first, _), (second, _))) => {
+                let message =
+                    format!("of {reference} of account {account} in {market}, order {second} overtook {first}");
+                Err(Violation::new("I5", message))
+            }
+            None => Ok(()),
         }
     }
 

@@ -43,6 +43,8 @@ pub enum Need {
     Snapshots,
     /// Segments of the log are so small that old ones are unlinked.
     SmallSegments,
+    /// Nothing else happens.
+    Calm,
     /// Few calls may be under way in a cell.
     SmallQueues,
     /// References come again: with the same content, with another, and at other nodes.
@@ -482,6 +484,10 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "An order in play sees its market when its delay is over, not when it came." },
     Exhibit { name: "order.deadline_not_prolonged", layer: "actors", level: Cluster, oracle: "Gateway", also: &["I6"], needs: &[InPlay],
         what: "The bet delay is taken off an order's time." },
+    Exhibit { name: "order.sends_without_waiting", layer: "actors", level: Cluster, oracle: "I5", also: &[], needs: &[Calm],
+        what: "An order of a call is sent to be funded before the one in front of it." },
+    Exhibit { name: "order.free_one_goes_ahead", layer: "actors", level: Cluster, oracle: "I5", also: &[], needs: &[Calm],
+        what: "An order that needs no money goes to its market before those in front of it have come back from the wallet." },
     Exhibit { name: "order.silence_is_expired", layer: "actors", level: Cluster, oracle: "Linearizability", also: &["I4", "I8"], needs: &[Partitions, Retries, LateOrders, Pending],
         what: "No verdict in time is taken for the verdict that the order came too late." },
     Exhibit { name: "audit.asks_who_led_before", layer: "actors", level: Plan, oracle: "L1", also: &[], needs: &[Partitions],

@@ -156,7 +156,7 @@ fn furnish(profile: &mut Profile, needs: &[Need], rng: &mut Rng) {
             Need::Wipe => profile.until_ms = 24_000,
             Need::ClockJumps => (profile.until_ms, profile.fault_rate) = (24_000, 15),
             // Nothing else may wake a cell that is handed over.
-            Need::HandOvers => profile.seldom = 0,
+            Need::HandOvers | Need::Calm => profile.seldom = 0,
             Need::ManySteps => profile.accounts = 400,
             // Who tells the changes is to forget them now and then.
             Need::Relays => (profile.nodes, profile.seldom) = (5, 20),
