@@ -62,24 +62,17 @@ const DISKS: u64 = 60;
 impl Level {
     /// The arguments that run it.
     fn arguments(self, seed: u64, what: &What) -> Vec<String> {
-        let bug = what.bug.iter().map(|bug| format!("--bug {bug}"));
+        let bug = what.bug.as_ref().map(|bug| format!("--bug {bug}")).unwrap_or_default();
         let text = match self {
-            // Seeds that follow each other are to have stories of their own.
             Self::Disk => {
-                format!("disk --seed {} --episodes {DISKS}", u128::from(seed) * u128::from(DISKS) % (1 << 63))
+                // Seeds that follow each other have no story in common.
+                let first = seed % (u64::MAX / DISKS - 1) * DISKS;
+                format!("disk --seed {first} --episodes {DISKS} {bug}")
             }
-            Self::Core => format!("core --seed {seed} --steps {}", super::core::EPISODE),
-            Self::Cluster => {
-                return format!("run --json --seed {seed} {}", what.arguments())
-                    .split(' ')
-                    .map(str::to_owned)
-                    .collect();
-            }
+            Self::Core => format!("core --seed {seed} --steps {} {bug}", super::core::EPISODE),
+            Self::Cluster => format!("run --json --seed {seed} {}", what.arguments()),
         };
-        std::iter::once(text)
-            .chain(bug)
-            .flat_map(|text| text.split(' ').map(str::to_owned).collect::<Vec<_>>())
-            .collect()
+        text.split_whitespace().map(str::to_owned).collect()
     }
 }
 

@@ -213,10 +213,10 @@ impl Story<'_> {
         let can_be = found == newest.finished || newest.perhaps.contains(&found);
         let agrees = header.is_ok_and(|meta| meta.as_ref() == found.as_ref().map(|(meta, _)| meta));
         if !can_be || !agrees {
-            let what = found.map(|(meta, body)| (meta, body.len()));
-            let last = newest.finished.as_ref().map(|(meta, body)| (meta, body.len()));
+            let brief = |(meta, body): &Whole| (meta.index, meta.term, body.len());
+            let (what, last) = (found.as_ref().map(brief), newest.finished.as_ref().map(brief));
             return violation(format!(
-                "group {group}: the snapshot that is there is {what:?}, and what was finished last is {last:?}, {}",
+                "group {group}: the snapshot that is there is not one that was finished (index, term, bytes: {what:?}, last {last:?}), {}",
                 if newest.rotted { "and has rotted" } else { "and nothing has happened to it" }
             ));
         }
