@@ -8,6 +8,7 @@ mod core;
 mod corpus;
 mod diff;
 mod disk;
+mod episodes;
 mod explain;
 mod meta;
 mod museum;

@@ -24,4 +24,4 @@ mod told;
 pub mod watch;
 pub mod wires;
 
-pub use seam::{EPOCH_MS, SimFate};
+pub use seam::{EPOCH_MS, Plug, SimClock, SimEntropy, SimFate};

@@ -9,12 +9,7 @@ mod clients;
 mod operator;
 mod world;
 
-use std::{
-    any::Any,
-    collections::VecDeque,
-    panic::{AssertUnwindSafe, Location},
-    rc::Rc,
-};
+use std::{any::Any, collections::VecDeque, panic::AssertUnwindSafe};
 
 use stakehold_actors::domain::{
     cell::Cell,
@@ -22,15 +17,15 @@ use stakehold_actors::domain::{
     types::{AccountId, EventId, MarketId, Minor},
 };
 use stakehold_raft::{
-    CellId, Cells, RaftId,
+    CellId, Cells,
     ids::kind,
-    points::{self, Hooks, Kept, Witness},
     replica::{Ack, Applied, Batch, Delivery, Item, Origin, Outcome},
 };
 
 use self::world::World;
 use crate::{
     books::Entry,
+    hooks,
     oracles::{Counts, Oracles, Violation},
     rng::{self, Rng},
 };
@@ -75,43 +70,13 @@ pub struct Failure {
     pub violation: Violation,
 }
 
-/// Makes one known mistake, wherever it can be made.
-struct Mistake(&'static str);
-
-impl Hooks for Mistake {
-    fn mistake(&self, name: &'static str) -> bool {
-        name == self.0
-    }
-
-    fn seldom(&self, _: &'static str) -> bool {
-        false
-    }
-
-    fn reached(&self, _: &'static str) {}
-
-    fn applying(&self, _: Witness<'_>) {}
-
-    fn applied(&self, _: Witness<'_>) {}
-
-    fn kept(&self, _: (CellId, RaftId), _: Kept) {}
-
-    fn timer(&self, _: &'static Location<'static>) {}
-
-    fn now_ms(&self) -> u64 {
-        0
-    }
-}
-
 /// The same episode with a known mistake in the code (see [`crate::museum`]), which this thread makes
 /// until it returns.
 ///
 /// # Errors
 /// The first violation: there should be one, in some episode.
 pub fn mistaken(seed: u64, steps: u64, watch: Watch, mistake: &'static str) -> Result<Episode, Failure> {
-    points::attach(Rc::new(Mistake(mistake)));
-    let result = watched(seed, steps, watch);
-    points::detach();
-    result
+    hooks::with(Some(mistake), 0, Rng::new(seed), || watched(seed, steps, watch))
 }
 
 /// Who looks at the entries of an episode.

@@ -10,23 +10,19 @@ mod model;
 mod snapshots;
 
 use std::{
-    cell::RefCell,
-    panic::{AssertUnwindSafe, Location, catch_unwind},
-    rc::Rc,
-    sync::Arc,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::AtomicU64},
 };
 
-use bytes::Bytes;
-use stakehold_raft::{
-    CellId, NodeId, RaftId,
-    disk::MemDisk,
-    points::{self, Hooks, Kept, Witness},
-    seam::{Class, Clock, Entropy, Fate, Transport, World},
+use stakehold_raft::{NodeId, disk::MemDisk, seam::World};
+use tokio::{
+    runtime::{Builder, RngSeed, Runtime},
+    time::Instant,
 };
-use tokio::runtime::{Builder, RngSeed, Runtime};
 
 use crate::{
-    cluster::SimFate,
+    cluster::{Plug, SimClock, SimEntropy, SimFate},
+    hooks,
     oracles::{Counts, Violation},
     rng::{self, Rng},
 };
@@ -35,6 +31,8 @@ use crate::{
 const LOG: u64 = 0xD15C_0106;
 const SNAPSHOTS: u64 = 0xD15C_54A9;
 const SELDOM: u64 = 0xD15C_5E1D;
+/// One thing in ten that happens seldom happens.
+const SELDOM_PERCENT: u64 = 10;
 
 /// What an episode came to: how often what happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,82 +69,19 @@ pub fn mistaken(seed: u64, mistake: &'static str) -> Result<Episode, Failure> {
 
 fn told(seed: u64, mistake: Option<&'static str>) -> Result<Episode, Failure> {
     let dice = Rng::new(rng::of(seed, &[SELDOM]));
-    points::attach(Rc::new(Points { mistake, dice: RefCell::new(dice) }));
     let (mut counts, mut told) = (Counts::new(), Vec::new());
     let story = || {
         log::live(rng::of(seed, &[LOG]), &mut counts, &mut told)?;
         told.clear();
         snapshots::live(rng::of(seed, &[SNAPSHOTS]), &mut counts)
     };
-    let result = catch_unwind(AssertUnwindSafe(story));
-    points::detach();
+    let result = hooks::with(mistake, SELDOM_PERCENT, dice, || catch_unwind(AssertUnwindSafe(story)));
     let violation = match result {
         Ok(Ok(())) => return Ok(Episode { counts }),
         Ok(Err(violation)) => violation,
         Err(panic) => Violation::of_panic(&*panic),
     };
     Err(Failure { seed, violation, told })
-}
-
-/// One thing in ten that happens seldom happens.
-const SELDOM_PERCENT: u64 = 10;
-
-struct Points {
-    mistake: Option<&'static str>,
-    dice: RefCell<Rng>,
-}
-
-impl Hooks for Points {
-    fn mistake(&self, name: &'static str) -> bool {
-        self.mistake == Some(name)
-    }
-
-    fn seldom(&self, _: &'static str) -> bool {
-        self.dice.borrow_mut().percent(SELDOM_PERCENT)
-    }
-
-    fn reached(&self, _: &'static str) {}
-
-    fn applying(&self, _: Witness<'_>) {}
-
-    fn applied(&self, _: Witness<'_>) {}
-
-    fn kept(&self, _: (CellId, RaftId), _: Kept) {}
-
-    fn timer(&self, _: &'static Location<'static>) {}
-
-    fn now_ms(&self) -> u64 {
-        0
-    }
-}
-
-/// What is not a disk: nobody is there, and no time is told.
-struct Nobody;
-
-impl Clock for Nobody {
-    fn now_ms(&self) -> u64 {
-        0
-    }
-
-    fn monotonic_ns(&self) -> u64 {
-        0
-    }
-}
-
-impl Entropy for Nobody {
-    fn next_u64(&self) -> u64 {
-        0
-    }
-}
-
-impl Transport for Nobody {
-    fn send(&self, _: NodeId, _: Class, _: Bytes) -> bool {
-        false
-    }
-
-    fn connected(&self, _: NodeId) -> bool {
-        false
-    }
 }
 
 /// A life of the node: it ends with its runtime, and every task of it ends then.
@@ -159,15 +94,14 @@ fn runtime(seed: u64) -> Runtime {
         .expect("a runtime without I/O can always be made")
 }
 
+/// Nobody else is there.
 fn world(disk: &MemDisk, fate: Arc<SimFate>) -> World {
-    let nobody = Arc::new(Nobody);
-    let fate: Arc<dyn Fate> = fate;
     World {
         node: NodeId(1),
-        clock: nobody.clone(),
-        entropy: nobody.clone(),
+        clock: Arc::new(SimClock { began_us: 0, began: Instant::now(), ahead_ms: Arc::default() }),
+        entropy: Arc::new(SimEntropy { seed: 0, drawn: AtomicU64::new(0) }),
         disk: Arc::new(disk.boot()),
-        net: nobody,
+        net: Arc::new(Plug::default()),
         fate,
     }
 }

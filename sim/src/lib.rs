@@ -19,6 +19,7 @@ pub mod disk;
 pub mod explain;
 pub mod extremes;
 pub mod generate;
+mod hooks;
 pub mod linear;
 pub mod marks;
 pub mod museum;

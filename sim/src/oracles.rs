@@ -72,7 +72,7 @@ macro_rules! ensure {
         }
     };
 }
-use ensure;
+pub(crate) use ensure;
 
 /// How often what happened.
 pub type Counts = BTreeMap<&'static str, u64>;

@@ -1,6 +1,7 @@
 //! How a batch lies on the disk, and what can be said about one that does not read back.
 //! All integers are little-endian. A batch starts on a 4 KiB boundary and fills whole 4 KiB blocks
-//! of a segment that was zero-filled before its first batch; blocks are never written twice, but that recovery writes the last batch again as it is.
+//! of a segment that was zero-filled before its first batch; blocks are never written twice, but that recovery
+//! makes durable what it has judged: it writes the last batch again, whole, and what is damaged as it is.
 //!
 //! ```text
 //! | header 80 | body: frames, see `frame` | filler 0xA5 ... | group ids u16 ... | footer 80 |
@@ -219,6 +220,7 @@ pub(super) struct Bad {
     /// Batches of other places of which the beginning lies here: a write that went to the wrong place. They
     /// may be nowhere else.
     pub strays: Vec<(u64, Option<BTreeSet<Group>>)>,
+    pub bytes: Bytes,
     /// A stopped write can have left it like this.
     pub torn: bool,
     pub what: String,
@@ -270,6 +272,7 @@ pub(super) fn scan(data: &mut Vec<u8>, segment: u64, seed: Seed) -> Result<Scan,
         };
         if let Some(Item::Bad(bad)) = items.last_mut() {
             bad.strays = strays(data, place, end, seed);
+            bad.bytes = Bytes::copy_from_slice(&data[at..end]);
         }
         at = end;
     }
@@ -316,6 +319,7 @@ fn judge(data: &[u8], at: usize, header: Header, seed: Seed) -> Item {
                 end: end as u64,
                 batches: vec![(header.number, groups)],
                 strays: Vec::new(),
+                bytes: Bytes::new(),
                 torn: zeros > header.zero_sectors || data[end - 1] == 0,
                 what: what.into(),
             })
@@ -352,7 +356,15 @@ fn skip(data: &[u8], at: usize, zeros_from: usize, seed: Seed, place: Position, 
     let header_sector_missing = is_zero(&data[at..at + SECTOR]);
     let cut_within_header = zeros_from < at + HEADER;
     let torn = header_sector_missing || cut_within_header;
-    Bad { offset: at as u64, end: end as u64, batches, strays: Vec::new(), torn, what: what.into() }
+    Bad {
+        offset: at as u64,
+        end: end as u64,
+        batches,
+        strays: Vec::new(),
+        bytes: Bytes::new(),
+        torn,
+        what: what.into(),
+    }
 }
 
 fn group_ids(data: &[u8], end: usize, header: &Header, seed: Seed) -> Option<BTreeSet<Group>> {

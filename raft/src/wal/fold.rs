@@ -37,9 +37,7 @@ pub(super) struct Fold<'a> {
     pub last_groups: BTreeSet<Group>,
     pub last_batch: Vec<u8>,
     /// What did not read back since the last intact batch.
-    pending: Vec<(u64, Bad)>,
-    /// The bytes of that.
-    pub remains: Vec<(Position, Bytes)>,
+    pub pending: Vec<(u64, Bad)>,
     /// Batches that were found at another place than their own, and their groups if those could be read.
     strays: BTreeMap<u64, Option<BTreeSet<Group>>>,
     /// Segments without a readable beginning, while nothing good was found.
@@ -64,7 +62,6 @@ impl<'a> Fold<'a> {
             last_groups: BTreeSet::new(),
             last_batch: Vec::new(),
             pending: Vec::new(),
-            remains: Vec::new(),
             strays: BTreeMap::new(),
             headless: Vec::new(),
             marks,
@@ -98,7 +95,7 @@ impl<'a> Fold<'a> {
             match item {
                 Item::Bad(mut bad) => {
                     self.strays.extend(bad.strays.drain(..));
-                    self.pend(segment, bad, data);
+                    self.pending.push((segment, bad));
                 }
                 Item::Good { header, body, groups } => match frame::decode(&data[body]) {
                     Some(frames) => {
@@ -116,17 +113,12 @@ impl<'a> Fold<'a> {
                         let batches = vec![(header.number, Some(groups))];
                         let (strays, what) = (Vec::new(), "its records make no sense".into());
                         let end = offset + header.extent();
-                        self.pend(segment, Bad { offset, end, batches, strays, torn: false, what }, data);
+                        let bytes = Bytes::copy_from_slice(&data[offset as usize..end as usize]);
+                        self.pending.push((segment, Bad { offset, end, batches, strays, bytes, torn: false, what }));
                     }
                 },
             }
         }
-    }
-
-    fn pend(&mut self, segment: u64, bad: Bad, data: &[u8]) {
-        let place = Position { segment, offset: bad.offset };
-        self.remains.push((place, Bytes::copy_from_slice(&data[bad.offset as usize..bad.end as usize])));
-        self.pending.push((segment, bad));
     }
 
     fn good(&mut self, number: u64, place: Position, end: u64, frames: Vec<(Group, Frame)>) {
@@ -143,7 +135,6 @@ impl<'a> Fold<'a> {
         }
         // Whatever else did not read back here was cut by an earlier recovery: no number is missing.
         self.pending.clear();
-        self.remains.clear();
         self.expected = Some(number + 1);
         self.last_good = Some(Position { segment: place.segment, offset: end });
         self.book.touch(place.segment);

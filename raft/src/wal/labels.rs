@@ -10,7 +10,8 @@
 //! in place when the log has been idle for a moment (not synced: it outlives a killed process, and
 //! a power cut loses nothing but the proof) and synced when it is closed.
 //! ```text
-//! two slots, at 0 and 4096, taken in turn by batch number:
+//! two slots, at 0 and 4096, taken in turn by batch number, but where one is kept because it alone says
+//! whose a missing batch was:
 //!  0 magic "STAKEMRK" | 8 checksum of 12..end | 12 segment u64 | 20 offset u64 | 28 batch number u64
 //! | 36 count u16 | 38 group ids u16 ...   (the last batch's groups)
 //! ```

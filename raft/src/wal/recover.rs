@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 use super::{
     Recovered, WalConfig, WalError,
-    batch::{self, BLOCK, Seed, segment_file},
+    batch::{self, BLOCK, Bad, Seed, segment_file},
     fold::{Fold, Tail},
     labels::{self, MARK_FILE, Mark, mark_file},
     writer::{Active, Start},
@@ -123,11 +123,11 @@ async fn settle(
     }
     // And so is what says that something is missing, and whose it was: the next recovery is to judge alike.
     if !tail.cut && !mistake!("wal.verdict_not_synced") {
-        for (place, mut bytes) in std::mem::take(&mut fold.remains) {
-            let len = files.iter().find(|file| file.id == place.segment).map_or(0, |file| file.len);
+        for (segment, Bad { offset, mut bytes, .. }) in std::mem::take(&mut fold.pending) {
+            let len = files.iter().find(|file| file.id == segment).map_or(0, |file| file.len);
             // What was read behind the end of the file is zeros, and needs no room.
-            bytes.truncate(len.saturating_sub(place.offset) as usize);
-            write(disk, &segment_file(dir, place.segment), place.offset, bytes).await?;
+            bytes.truncate(len.saturating_sub(offset) as usize);
+            write(disk, &segment_file(dir, segment), offset, bytes).await?;
         }
     }
     for (slot, mark) in fold.marks.iter().enumerate().filter(|(slot, _)| fold.telling[*slot]) {

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     cluster::SimFate,
-    oracles::{Counts, Violation},
+    oracles::{Counts, Violation, ensure},
     rng::Rng,
 };
 
@@ -121,7 +121,7 @@ pub fn live(seed: u64, counts: &mut Counts, told: &mut Vec<String>) -> Result<()
         let runtime = runtime(story.rng.draw());
         runtime.block_on(story.life(rots))?;
         drop(runtime);
-        story.rest(rots);
+        story.between_lives(rots);
     }
     // What is there in the end is there for whoever comes last, too.
     for _ in 0..2 {
@@ -133,10 +133,6 @@ pub fn live(seed: u64, counts: &mut Counts, told: &mut Vec<String>) -> Result<()
         story.disk.kill();
     }
     Ok(())
-}
-
-fn ensure(condition: bool, message: impl FnOnce() -> String) -> Result<(), Violation> {
-    if condition { Ok(()) } else { Err(Violation::new("Disk", message())) }
 }
 
 fn does_not_open(error: WalError) -> Violation {
@@ -195,7 +191,7 @@ impl Story<'_> {
             if !self.step(&wal, &fate, &delays).await? {
                 // A batch that is larger than a segment finds no place on a full disk.
                 let excused = matches!(trouble, Trouble::Full(_)) || !self.disk.failed().is_empty();
-                ensure(excused, || "a record failed, and nothing has happened to the disk".into())?;
+                ensure!(excused, "Disk", "a record failed, and nothing has happened to the disk");
                 self.refuses_everything(&wal, &fate).await?;
                 goes_on = false;
                 break;
@@ -205,7 +201,7 @@ impl Story<'_> {
         let asked_to_fail = matches!(trouble, Trouble::FailWrite(_) | Trouble::FailSync(_));
         if goes_on && asked_to_fail && !self.disk.failed().is_empty() {
             time::sleep(REST).await;
-            ensure(fate.reason().is_some(), || "a write of the log failed, and its node goes on".into())?;
+            ensure!(fate.reason().is_some(), "Disk", "a write of the log failed, and its node goes on");
         }
         if matches!(trouble, Trouble::WriteElsewhere(_)) {
             // A write that is stopped may cover what went astray, and nothing is left that says so.
@@ -266,21 +262,13 @@ impl Story<'_> {
             self.tell(format!("group {group} is lost: {}", why.map_or("", String::as_str)));
         }
         let fits = self.states.iter().rposition(|state| state.fits(found, self.harmed));
-        ensure(fits.is_some_and(|at| at >= self.certain), || {
-            let what = match fits {
-                Some(at) => format!("what only the first {at} records make"),
-                None => format!("what no number of them makes: {}", self.last().differences(found)),
-            };
-            format!(
-                "a log was opened again; of {} records it had answered {}, and now it has {what} ({})",
-                self.states.len() - 1,
-                self.certain,
-                if self.harmed { "its disk was harmed" } else { "nothing has happened to its disk" },
-            )
-        })?;
-        ensure(found.lost.is_none() || self.was_harmed, || {
-            format!("a log misses something, and nothing has ever happened to its disk: {:?}", found.lost)
-        })?;
+        ensure!(fits.is_some_and(|at| at >= self.certain), "Disk", "{}", self.mismatch(found, fits));
+        ensure!(
+            found.lost.is_none() || self.was_harmed,
+            "Disk",
+            "a log misses something, and nothing has ever happened to its disk: {:?}",
+            found.lost
+        );
         self.count("found again");
         if fits.is_some_and(|at| at + 1 < self.states.len()) {
             self.count("lost what was not answered");
@@ -291,6 +279,20 @@ impl Story<'_> {
         (self.states, self.certain) = (vec![State::of(found)], 0);
         (self.harmed, self.label_harmed, self.proven) = (false, false, false);
         Ok(())
+    }
+
+    /// In words, what was found and is not what it should be; `fits` is the number of records that make it.
+    fn mismatch(&self, found: &Recovered, fits: Option<usize>) -> String {
+        let what = match fits {
+            Some(at) => format!("what only the first {at} records make"),
+            None => format!("what no number of them makes: {}", self.last().differences(found)),
+        };
+        format!(
+            "a log was opened again; of {} records it had answered {}, and now it has {what} ({})",
+            self.states.len() - 1,
+            self.certain,
+            if self.harmed { "its disk was harmed" } else { "nothing has happened to its disk" },
+        )
     }
 
     /// Forgets what is lost, before anything else and in one go, as a node does. False when the life is over
@@ -368,9 +370,11 @@ impl Story<'_> {
             let answered = match time::timeout(PATIENCE, &mut answer).await {
                 Ok(answered) => answered,
                 Err(_) => {
-                    ensure(wal.stats().full, || {
-                        format!("a record was not answered in {PATIENCE:?}, and the disk is not said to be full")
-                    })?;
+                    ensure!(
+                        wal.stats().full,
+                        "Disk",
+                        "a record was not answered in {PATIENCE:?}, and the disk is not said to be full"
+                    );
                     self.count("disk was full");
                     self.disk.set_faults(delays.clone());
                     let late = time::timeout(PATIENCE, &mut answer).await;
@@ -392,7 +396,7 @@ impl Story<'_> {
     /// After a failure the node is ended, and nothing is taken or written any more.
     async fn refuses_everything(&mut self, wal: &Wal, fate: &Arc<SimFate>) -> Result<(), Violation> {
         self.count("write failed");
-        ensure(fate.reason().is_some(), || "the log has failed, and its node goes on".into())?;
+        ensure!(fate.reason().is_some(), "Disk", "the log has failed, and its node goes on");
         time::sleep(REST).await;
         let before = self.contents();
         let submitted = self.answers.len();
@@ -402,11 +406,12 @@ impl Story<'_> {
         time::sleep(REST).await;
         for (_, mut answer) in self.answers.split_off(submitted) {
             let told = answer.try_recv();
-            ensure(matches!(told, Ok(Err(_))), || format!("a log that has failed says of a new record {told:?}"))?;
+            ensure!(matches!(told, Ok(Err(_))), "Disk", "a log that has failed says of a new record {told:?}");
         }
         // What a failed log does not take is not submitted.
         self.states.truncate(self.states.len() - GROUPS.len());
-        ensure(self.contents() == before, || "a log that has failed goes on writing".into())
+        ensure!(self.contents() == before, "Disk", "a log that has failed goes on writing");
+        Ok(())
     }
 
     fn contents(&self) -> Vec<(String, Vec<u8>)> {
@@ -426,27 +431,34 @@ impl Story<'_> {
             return Ok(true);
         }
         let (stats, pinning) = (wal.stats(), wal.pinning());
-        ensure(stats.segments <= SEGMENTS_KEPT || !pinning.is_empty(), || {
-            format!("nobody needs the oldest of {} segments, and it is still there", stats.segments)
-        })?;
+        ensure!(
+            stats.segments <= SEGMENTS_KEPT || !pinning.is_empty(),
+            "Disk",
+            "nobody needs the oldest of {} segments, and it is still there",
+            stats.segments
+        );
         for group in pinning {
             let has = self.last().groups.get(&group).is_some_and(|state| !state.entries.is_empty());
-            ensure(has, || format!("group {group} has no entries, and is said to need a segment"))?;
+            ensure!(has, "Disk", "group {group} has no entries, and is said to need a segment");
         }
         let files = self.disk.names().iter().filter(|name| is_segment(name)).count() as u64;
-        ensure(files <= stats.segments + stats.spares + 1, || {
-            format!("there are {files} files for {} segments and {} spare ones", stats.segments, stats.spares)
-        })?;
+        ensure!(
+            files <= stats.segments + stats.spares + 1,
+            "Disk",
+            "there are {files} files for {} segments and {} spare ones",
+            stats.segments,
+            stats.spares
+        );
         self.count("tidied up");
         Ok(true)
     }
 
     async fn close(&mut self, wal: &Wal, fate: &Arc<SimFate>) -> Result<(), Violation> {
         let closed = time::timeout(PATIENCE, wal.close()).await;
-        ensure(closed.is_ok(), || "a log that is closed does not end".into())?;
+        ensure!(closed.is_ok(), "Disk", "a log that is closed does not end");
         self.count("closed");
         for (_, answer) in &mut self.answers {
-            ensure(!answer.is_empty(), || "a log was closed without an answer to all that it had taken".into())?;
+            ensure!(!answer.is_empty(), "Disk", "a log was closed without an answer to all that it had taken");
         }
         if fate.reason().is_none() {
             self.certain = self.states.len() - 1;
@@ -461,7 +473,7 @@ impl Story<'_> {
         for (number, mut answer) in std::mem::take(&mut self.answers) {
             match answer.try_recv() {
                 Ok(Ok(())) => {
-                    ensure(open.is_none(), || format!("record {number} is answered, and record {open:?} is not"))?;
+                    ensure!(open.is_none(), "Disk", "record {number} is answered, and record {open:?} is not");
                     self.certain = self.certain.max(number);
                     self.count("answered");
                 }
@@ -487,8 +499,8 @@ impl Story<'_> {
         }
     }
 
-    /// Between two lives.
-    fn rest(&mut self, rots: bool) {
+    /// What becomes of the disk while nobody runs on it.
+    fn between_lives(&mut self, rots: bool) {
         if !rots || !self.rng.percent(35) {
             return;
         }
