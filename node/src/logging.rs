@@ -43,10 +43,15 @@ fn filter(level: &str) -> Result<EnvFilter, LogError> {
     if single && level.parse::<tracing::level_filters::LevelFilter>().is_err() {
         return Err(wrong("no such level".into()));
     }
-    // Consensus tells every step of every cell, and every try at a peer that is away; who wants that
-    // asks for it by name.
-    let quiet = if level.contains("openraft") || level == "off" { "" } else { ",openraft=error" };
-    EnvFilter::try_new(format!("{level}{quiet}")).map_err(|e| wrong(e.to_string()))
+    // Consensus tells every step of every cell, and every try at a peer that is away; actors have spans for
+    // all they do, which cost more than that. Who wants them asks for them by name.
+    let mut filter = level.to_string();
+    for library in ["openraft", "ractor"] {
+        if !level.contains(library) && level != "off" {
+            filter.push_str(&format!(",{library}=error"));
+        }
+    }
+    EnvFilter::try_new(filter).map_err(|e| wrong(e.to_string()))
 }
 
 #[cfg(test)]
@@ -54,8 +59,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn consensus_is_quiet_unless_asked() {
-        for (level, shown) in [("info", "openraft=error"), ("debug,openraft=debug", "openraft=debug")] {
+    fn libraries_are_quiet_unless_asked() {
+        for (level, shown) in [
+            ("info", "openraft=error"),
+            ("info", "ractor=error"),
+            ("debug,openraft=debug", "openraft=debug"),
+            ("debug,openraft=debug", "ractor=error"),
+        ] {
             assert!(filter(level).unwrap().to_string().contains(shown), "{level}");
         }
         assert_eq!(filter("off").unwrap().to_string(), "off");

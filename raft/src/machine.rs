@@ -76,22 +76,25 @@ impl<M: Machine> Out<M> {
         self.congested.contains(&to)
     }
 
-    /// Runs a step of an inner machine that speaks the same messages, wrapping its effects.
-    pub fn within<I, R>(&mut self, step: impl FnOnce(&mut Out<I>) -> R, wrap: fn(I::Effect) -> M::Effect) -> R
+    /// Runs a step of an inner machine that speaks the same.
+    pub fn within<I, R>(&mut self, step: impl FnOnce(&mut Out<I>) -> R) -> R
     where
-        I: Machine<Message = M::Message>,
+        I: Machine<Message = M::Message, Effect = M::Effect>,
     {
         // What was sent before is there to be joined by what is sent now.
-        let mut inner = Out::new(std::mem::take(&mut self.congested));
-        inner.messages = std::mem::take(&mut self.messages);
+        let mut inner = Out {
+            messages: std::mem::take(&mut self.messages),
+            effects: std::mem::take(&mut self.effects),
+            congested: std::mem::take(&mut self.congested),
+        };
         let hidden = mistake!("meta.sent_before_is_hidden").then(|| std::mem::take(&mut inner.messages));
         let result = step(&mut inner);
         self.congested = inner.congested;
         self.messages = inner.messages;
+        self.effects = inner.effects;
         if let Some(hidden) = hidden {
             self.messages.splice(..0, hidden);
         }
-        self.effects.extend(inner.effects.into_iter().map(wrap));
         result
     }
 

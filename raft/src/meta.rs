@@ -72,13 +72,6 @@ pub enum MetaVerdict {
     Refused(String),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum MetaEffect {
-    Members,
-    Placement(CellId),
-    Record { space: String, key: Vec<u8> },
-}
-
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
     founding: Option<Founding>,
@@ -103,7 +96,7 @@ impl Meta {
             .map(|((_, key), record)| (key.as_slice(), record))
     }
 
-    fn apply(&mut self, command: MetaCommand, tell: &mut impl FnMut(MetaEffect)) -> MetaVerdict {
+    fn apply(&mut self, command: MetaCommand) -> MetaVerdict {
         let verdict = match command {
             MetaCommand::Found(founding) => match &self.founding {
                 Some(there) if *there != founding => {
@@ -112,7 +105,6 @@ impl Meta {
                 Some(_) => return MetaVerdict::Done(self.changes),
                 None => {
                     self.founding = Some(founding);
-                    tell(MetaEffect::Members);
                     MetaVerdict::Done(self.changes + 1)
                 }
             },
@@ -121,7 +113,6 @@ impl Meta {
                     return MetaVerdict::Refused("the cluster is not founded yet".into());
                 };
                 founding.members.insert(node, member);
-                tell(MetaEffect::Members);
                 MetaVerdict::Done(self.changes + 1)
             }
             MetaCommand::SetPlacement(cell, replicas) => {
@@ -129,7 +120,6 @@ impl Meta {
                     return MetaVerdict::Refused("the cluster is not founded yet".into());
                 };
                 founding.placement.insert(cell, replicas);
-                tell(MetaEffect::Placement(cell));
                 MetaVerdict::Done(self.changes + 1)
             }
             MetaCommand::Put { space, key, value, expect } => {
@@ -137,13 +127,11 @@ impl Meta {
                 if expect.is_some_and(|expected| expected != there) {
                     return MetaVerdict::Conflict(there);
                 }
-                self.records.insert((space.clone(), key.clone()), Record { version: there + 1, value });
-                tell(MetaEffect::Record { space, key });
+                self.records.insert((space, key), Record { version: there + 1, value });
                 MetaVerdict::Done(there + 1)
             }
             MetaCommand::Remove { space, key } => {
-                self.records.remove(&(space.clone(), key.clone()));
-                tell(MetaEffect::Record { space, key });
+                self.records.remove(&(space, key));
                 MetaVerdict::Done(0)
             }
         };
@@ -200,17 +188,16 @@ impl<M: Machine> Machine for WithMeta<M> {
     type Command = MetaOr<MetaCommand, M::Command>;
     type Verdict = MetaOr<MetaVerdict, M::Verdict>;
     type Message = M::Message;
-    type Effect = MetaOr<MetaEffect, M::Effect>;
+    /// The meta cell has none: nobody waits for them.
+    type Effect = M::Effect;
     type Frozen = FrozenWithMeta<M::Frozen>;
 
     fn apply(&mut self, stamp: Stamp, command: Self::Command, out: &mut Out<Self>) -> Self::Verdict {
         match (self, command) {
             (WithMeta::Cell(machine), MetaOr::Cell(command)) => {
-                MetaOr::Cell(out.within(|out| machine.apply(stamp, command, out), MetaOr::Cell))
+                MetaOr::Cell(out.within(|out| machine.apply(stamp, command, out)))
             }
-            (WithMeta::Meta(meta), MetaOr::Meta(command)) => {
-                MetaOr::Meta(meta.apply(command, &mut |effect| out.tell(MetaOr::Meta(effect))))
-            }
+            (WithMeta::Meta(meta), MetaOr::Meta(command)) => MetaOr::Meta(meta.apply(command)),
             (_, MetaOr::Meta(_)) => MetaOr::Meta(MetaVerdict::Refused("this is not the meta cell".into())),
             (_, MetaOr::Cell(command)) => panic!("the meta cell got {command:?}"),
         }
@@ -219,7 +206,7 @@ impl<M: Machine> Machine for WithMeta<M> {
     fn receive(&mut self, stamp: Stamp, from: CellId, message: M::Message, out: &mut Out<Self>) {
         match self {
             WithMeta::Cell(machine) => {
-                out.within(|out| machine.receive(stamp, from, message, out), MetaOr::Cell);
+                out.within(|out| machine.receive(stamp, from, message, out));
             }
             WithMeta::Meta(_) => panic!("the meta cell got {message:?} from {from}"),
         }
@@ -234,7 +221,7 @@ impl<M: Machine> Machine for WithMeta<M> {
 
     fn fire(&mut self, stamp: Stamp, out: &mut Out<Self>) {
         if let WithMeta::Cell(machine) = self {
-            out.within(|out| machine.fire(stamp, out), MetaOr::Cell);
+            out.within(|out| machine.fire(stamp, out));
         }
     }
 
@@ -285,27 +272,23 @@ mod tests {
     #[test]
     fn a_cluster_is_founded_once() {
         let mut meta = Meta::default();
-        let mut told = 0;
-        let mut tell = |_| told += 1;
-        assert_eq!(meta.apply(MetaCommand::Found(founding("a")), &mut tell), MetaVerdict::Done(1));
-        assert_eq!(meta.apply(MetaCommand::Found(founding("a")), &mut tell), MetaVerdict::Done(1));
-        assert!(matches!(meta.apply(MetaCommand::Found(founding("b")), &mut tell), MetaVerdict::Refused(_)));
+        assert_eq!(meta.apply(MetaCommand::Found(founding("a"))), MetaVerdict::Done(1));
+        assert_eq!(meta.apply(MetaCommand::Found(founding("a"))), MetaVerdict::Done(1));
+        assert!(matches!(meta.apply(MetaCommand::Found(founding("b"))), MetaVerdict::Refused(_)));
         assert_eq!(meta.founding().unwrap().cluster, "a");
-        assert_eq!(told, 1);
     }
 
     #[test]
     fn a_record_is_written_only_over_the_version_that_was_expected() {
         let mut meta = Meta::default();
         let put = |value: u8, expect| MetaCommand::Put { space: "s".into(), key: vec![1], value: vec![value], expect };
-        let mut tell = |_| ();
-        assert_eq!(meta.apply(put(7, Some(0)), &mut tell), MetaVerdict::Done(1));
-        assert_eq!(meta.apply(put(8, Some(0)), &mut tell), MetaVerdict::Conflict(1));
-        assert_eq!(meta.apply(put(9, Some(1)), &mut tell), MetaVerdict::Done(2));
+        assert_eq!(meta.apply(put(7, Some(0))), MetaVerdict::Done(1));
+        assert_eq!(meta.apply(put(8, Some(0))), MetaVerdict::Conflict(1));
+        assert_eq!(meta.apply(put(9, Some(1))), MetaVerdict::Done(2));
         assert_eq!(meta.record("s", &[1]).unwrap().value, [9]);
         assert_eq!(meta.records("s").count(), 1);
         assert_eq!(meta.records("r").count() + meta.records("t").count(), 0);
-        meta.apply(MetaCommand::Remove { space: "s".into(), key: vec![1] }, &mut tell);
+        meta.apply(MetaCommand::Remove { space: "s".into(), key: vec![1] });
         assert!(meta.record("s", &[1]).is_none());
     }
 }

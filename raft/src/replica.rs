@@ -226,9 +226,8 @@ impl<M: Machine> Replica<M> {
             sent_to: BTreeSet::new(),
         };
         // As the entry found it: an entry adds far less to a stream than the bound leaves.
-        let congested = self.congested();
+        let mut out = Out::new(self.congested());
         for item in batch.items {
-            let mut out = Out::new(congested.clone());
             // A deadline ≤ the stamp comes before the command, whatever the order in the log.
             if self.machine.next_deadline().is_some_and(|due| due <= self.stamp) {
                 match &item {
@@ -241,16 +240,16 @@ impl<M: Machine> Replica<M> {
                 Item::Deliver(delivery) => Outcome::Receipt(self.deliver(&delivery, &mut out)),
                 Item::Tick => Outcome::Ticked,
             };
-            for (to, message) in out.messages {
+            for (to, message) in out.messages.drain(..) {
                 assert_ne!(to, self.id, "a cell applies inline what it would send to itself");
                 let body =
                     postcard::to_extend(&message, Vec::with_capacity(USUAL_MESSAGE)).expect("messages are plain data");
                 self.out.entry(to).or_default().push(body.into());
                 applied.sent_to.insert(to);
             }
-            applied.effects.append(&mut out.effects);
             applied.outcomes.push(outcome);
         }
+        applied.effects = out.effects;
         applied
     }
 

@@ -206,12 +206,12 @@ impl Desk {
     }
 
     /// A verdict for `content` (0: for whatever was sent) under a reference.
-    fn decide(&self, key: &OrderKey, content: u64, decision: &Decision) {
+    fn decide(&self, key: &OrderKey, content: u64, decision: impl Fn() -> Decision) {
         let mut waiting = lock(&self.waiting);
         let Some(queue) = waiting.get_mut(key) else { return };
         for (_, sender) in queue.extract_if(.., |(sent, _)| content == 0 || *sent == content) {
             // Whoever stopped waiting asks again with the same reference.
-            let _ = sender.send(decision.clone());
+            let _ = sender.send(decision());
         }
         if queue.is_empty() {
             waiting.remove(key);
@@ -312,17 +312,16 @@ impl Desk {
         }
     }
 
-    fn observe(&self, effect: &<ExchangeMachine as Machine>::Effect) {
-        let MetaOr::Cell(effect) = effect else { return };
+    fn observe(&self, effect: &Effect) {
         match effect {
             Effect::OrderDecided { key, content, outcome } => {
                 let OrderKey { account, market, reference, index } = key;
                 // On every replica, so that it can be seen what was decided before a leader died.
                 tracing::debug!(cell = %self.id, %account, %market, %reference, index, taken = outcome.is_ok(), "decided");
-                self.decide(key, *content, &Decision::Decided(outcome.clone()));
+                self.decide(key, *content, || Decision::Decided(outcome.clone()));
             }
             Effect::OrderPending { key, content, short, attempt } => {
-                self.decide(key, *content, &Decision::Pending { short: *short, attempt: *attempt });
+                self.decide(key, *content, || Decision::Pending { short: *short, attempt: *attempt });
             }
             Effect::Market(delta) => self.feeds.publish(delta),
             Effect::Order { .. }
@@ -407,9 +406,9 @@ impl Desk {
     }
 }
 
-fn market_change(effect: &<ExchangeMachine as Machine>::Effect) -> Option<&MarketDelta> {
+fn market_change(effect: &Effect) -> Option<&MarketDelta> {
     match effect {
-        MetaOr::Cell(Effect::Market(delta)) => Some(delta),
+        Effect::Market(delta) => Some(delta),
         _ => None,
     }
 }

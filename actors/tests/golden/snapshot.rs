@@ -20,7 +20,7 @@ use stakehold_actors::{
 use stakehold_raft::{
     CellId, Cells, Machine, NodeId,
     ids::kind,
-    meta::{Founding, Member, MetaCommand, MetaEffect, MetaOr, MetaVerdict, WithMeta},
+    meta::{Founding, Member, MetaCommand, MetaOr, MetaVerdict, WithMeta},
     replica::{Applied, Batch, Item, Origin, Outcome, Replica},
 };
 
@@ -72,12 +72,8 @@ impl Pair {
 
     fn told(&mut self, cell: CellId, command: Command) -> (Verdict, Vec<Effect>) {
         let mut applied = self.apply(cell, vec![Item::Command(MetaOr::Cell(command))]);
-        let effects = applied.effects.into_iter().filter_map(|effect| match effect {
-            MetaOr::Cell(effect) => Some(effect),
-            MetaOr::Meta(_) => None,
-        });
         match applied.outcomes.pop() {
-            Some(Outcome::Verdict(MetaOr::Cell(verdict))) => (verdict, effects.collect()),
+            Some(Outcome::Verdict(MetaOr::Cell(verdict))) => (verdict, applied.effects),
             other => panic!("a command has a verdict, not {other:?}"),
         }
     }
@@ -257,7 +253,6 @@ fn founded() -> Replica<Node> {
         let items = vec![Item::Command(MetaOr::Meta(command))];
         let applied = replica.apply(Batch { stamp, origin: Origin::default(), acks: vec![], items });
         assert!(matches!(applied.outcomes[..], [Outcome::Verdict(MetaOr::Meta(MetaVerdict::Done(_)))]));
-        assert!(matches!(applied.effects[..], [MetaOr::Meta(MetaEffect::Members | MetaEffect::Record { .. })]));
     }
     replica
 }

@@ -10,7 +10,7 @@ use super::error::EffectsError;
 pub struct Effects<E> {
     /// Index of the entry in the cell's log.
     pub index: u64,
-    pub effects: Arc<[E]>,
+    pub effects: Arc<Vec<E>>,
 }
 
 impl<E> Clone for Effects<E> {

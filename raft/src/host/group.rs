@@ -474,7 +474,7 @@ impl<M: Machine> Watcher<M> for Group<M> {
         }
         if !effects.is_empty() && self.effects.receiver_count() > 0 {
             // Nobody may have stayed to listen.
-            let _ = self.effects.send(Told::Effects(Effects { index: at.index, effects: effects.into() }));
+            let _ = self.effects.send(Told::Effects(Effects { index: at.index, effects: Arc::new(effects) }));
         }
     }
 

@@ -221,10 +221,9 @@ impl Cell {
         measured.clearing += i128::from(market.clearing().0) - i128::from(before.1.0);
         measured.commission += i128::from(changes.commission.0);
         measured.rounding += i128::from(changes.rounding.0);
-        for order in &changes.orders {
-            if let (Some(account), Some(order)) = (market.owner(*order), market.order(*order)) {
-                turn.tell(Effect::Order { account, order });
-            }
+        for order in changes.orders.drain(..) {
+            let (account, order) = market.changed(order);
+            turn.tell(Effect::Order { account, order });
         }
         if market.sequence() != before.2 {
             turn.tell(Effect::Market(MarketDelta {

@@ -8,7 +8,7 @@ use crate::{
     domain::{
         book::OrderNo,
         ladder::Tick,
-        types::{AccountId, Minor, OrderId, Refusal, Side},
+        types::{AccountId, Minor, Refusal, Side},
     },
 };
 
@@ -23,8 +23,8 @@ pub struct Changes {
     /// raised by it, or the settlement has already used it; the cell charges the wallet. Positive,
     /// one line an account; an account is never in both lists.
     pub collects: Vec<(AccountId, Minor)>,
-    /// Orders whose state changed, in the order of their numbers, each once.
-    pub orders: Vec<OrderId>,
+    /// Orders whose state changed, in the order of their numbers, each once: see [`Market::changed`](super::Market::changed).
+    pub orders: Vec<OrderNo>,
     /// Levels of the book with their new totals, each once, by runner, side and price.
     pub levels: Vec<LevelChange>,
     /// In the order in which they were made.

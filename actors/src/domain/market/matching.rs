@@ -178,7 +178,7 @@ impl Market {
         touched.accounts.clear();
         touched.orders.sort_unstable();
         touched.orders.dedup();
-        out.orders.extend(touched.orders.drain(..).map(|number| self.orders[number.0 as usize].id));
+        out.orders.append(&mut touched.orders);
         touched.levels.sort_unstable();
         touched.levels.dedup();
         out.levels.extend(touched.levels.drain(..).map(|(runner, side, tick)| {

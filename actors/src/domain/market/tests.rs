@@ -255,6 +255,11 @@ impl Desk {
         *self.ledger.entry(MarketAccount::Margin(account)).or_default() += funded.0;
     }
 
+    /// The orders that the last operation has changed.
+    fn changed(&self) -> Vec<OrderId> {
+        self.last.orders.iter().map(|&number| self.market.changed(number).1.order).collect()
+    }
+
     /// Applies the changes as the reader of a feed would, who must then have exactly the book and
     /// exactly the orders.
     fn read_feeds(&mut self) {
@@ -266,8 +271,13 @@ impl Desk {
                 size => self.levels.insert(level, size),
             };
         }
-        for &id in &self.out.orders {
-            self.orders.insert(id, self.market.order(id).unwrap());
+        for &number in &self.out.orders {
+            let (account, order) = self.market.changed(number);
+            assert_eq!(
+                (self.market.owner(order.order), self.market.order(order.order)),
+                (Some(account), Some(order.clone()))
+            );
+            self.orders.insert(order.order, order);
         }
         assert!(self.out.orders.is_sorted_by(|a, b| a < b), "each order once, in order");
         let sequence = self.market.sequence();

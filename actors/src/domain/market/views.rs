@@ -115,6 +115,11 @@ impl Market {
         self.order_number(id).map(|number| self.order_view(number))
     }
 
+    /// Whose order it is that an operation has changed, and what it is now.
+    pub fn changed(&self, order: OrderNo) -> (AccountId, OrderView) {
+        (self.accounts[self.order_ref(order).account as usize].id, self.order_view(order))
+    }
+
     /// Whose order it is.
     pub fn owner(&self, id: OrderId) -> Option<AccountId> {
         self.order_number(id).map(|number| self.accounts[self.order_ref(number).account as usize].id)

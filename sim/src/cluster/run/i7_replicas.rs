@@ -2,7 +2,7 @@
 //! that stand at the same entry have the same state, to the bit of its hash: nothing in an apply may depend
 //! on a clock, a draw, or the order of a hash map. The rule is in the actors' crate: the core is pure.
 
-use stakehold_actors::domain::{cell::Cell, command::Effect};
+use stakehold_actors::domain::cell::Cell;
 use stakehold_raft::{
     CellId, Machine, NodeId,
     meta::{MetaOr, WithMeta},
@@ -20,11 +20,7 @@ pub(in crate::cluster) fn same(
     did: &Applied<Cell>,
     here: &Applied<WithMeta<Cell>>,
 ) -> Result<(), Violation> {
-    let effects = here.effects.iter().map(|effect| match effect {
-        MetaOr::Cell(effect) => Some(effect),
-        MetaOr::Meta(_) => None,
-    });
-    let effects_agree = effects.eq(did.effects.iter().map(Some::<&Effect>));
+    let effects_agree = here.effects == did.effects;
     let outcomes_agree = here.outcomes.len() == did.outcomes.len()
         && here.outcomes.iter().zip(&did.outcomes).all(|(here, there)| match (here, there) {
             (Outcome::Verdict(MetaOr::Cell(here)), Outcome::Verdict(there)) => here == there,

@@ -45,7 +45,7 @@ fn turning_in_play_lapses_what_did_not_ask_to_persist() {
     let persist = desk.submit(&persist).unwrap().order;
     let swapped = desk.back(V, A, 400, 100).order;
     let set = desk.set_persistence(V, swapped, Persistence::Persist).unwrap();
-    assert_eq!((set.persistence, &desk.last.orders[..]), (Persistence::Persist, &[swapped][..]));
+    assert_eq!((set.persistence, desk.changed()), (Persistence::Persist, vec![swapped]));
     assert_eq!(desk.market.bet_delay_ms(), 0);
     desk.turn_in_play();
     assert_eq!(desk.market.bet_delay_ms(), 5000);

@@ -115,7 +115,7 @@ fn a_new_price_loses_the_place_and_takes_a_new_id() {
     desk.lay(V, A, 310, 500);
     let moved = desk.replace(U, first, 310).unwrap();
     assert_eq!((moved.size, moved.remaining, moved.price, moved.index), (Minor(500), Minor(500), 310, 3));
-    assert_eq!(desk.last.orders, [first, moved.order]);
+    assert_eq!(desk.changed(), [first, moved.order]);
     let old = desk.market.order(first).unwrap();
     assert_eq!((old.cancelled, old.remaining), (Minor(500), Minor(0)));
     desk.back(X, A, 300, 500);
@@ -153,7 +153,7 @@ fn cancel_all_takes_one_accounts_orders_and_frees_its_money() {
     desk.suspend();
     assert_eq!(desk.cancel_all(U), [(orders[0], Minor(500)), (orders[1], Minor(200))]);
     assert_eq!((desk.cash(U), desk.cash(V)), (0, -100));
-    assert_eq!(desk.last.orders, orders);
+    assert_eq!(desk.changed(), orders);
     assert_eq!(desk.cancel_all(U), []);
     assert_eq!(desk.cancel_all(X), []);
 }
