@@ -17,6 +17,7 @@ use stakehold_actors::{
 };
 use stakehold_raft::disk::Faults;
 use support::Cluster;
+use tokio::time::Instant;
 
 fn reference(text: &str) -> Reference {
     Reference::new(text).unwrap()
@@ -423,6 +424,48 @@ async fn nothing_is_lost_or_doubled_when_leaders_die_in_the_middle() {
         }
     }
     assert_eq!(listed, placed);
+}
+
+/// What a call gets for an answer, and after how many seconds.
+async fn timed(cluster: &Cluster, node: u16, request: Request) -> (Result<Response, ApiError>, u64) {
+    let asked = Instant::now();
+    (cluster.call(node, request).await, asked.elapsed().as_secs())
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_quorum_a_call_is_told_long_before_its_deadline() {
+    let mut cluster = Cluster::start(4).await;
+    let mut accounts = Vec::new();
+    for number in 71..79 {
+        accounts.push(account(&cluster, number, 100).await);
+    }
+    cluster.crash(2).await;
+    cluster.crash(3).await;
+    let deposit = |account: &AccountId, name: &str| Request::Deposit {
+        account: *account,
+        amount: Minor(10),
+        reference: reference(name),
+    };
+    // A leader that does not know yet that it is alone takes calls in, and can promise nothing then.
+    for account in &accounts {
+        let (answer, _) = timed(&cluster, 1, deposit(account, "first")).await;
+        assert!(matches!(answer, Err(ApiError::Unavailable | ApiError::Unknown)), "{answer:?}");
+    }
+    for account in &accounts {
+        for request in [deposit(account, "second"), Request::GetAccount { account: *account }] {
+            let (answer, seconds) = timed(&cluster, 1, request).await;
+            assert_eq!((answer, seconds), (Err(ApiError::Unavailable), 3));
+        }
+    }
+    cluster.boot(2).await;
+    cluster.boot(3).await;
+    for account in &accounts {
+        for name in ["first", "second", "first"] {
+            assert!(matches!(cluster.call(1, deposit(account, name)).await, Ok(Response::Wallet(_))));
+        }
+        assert_eq!(wallet(&cluster, *account).await.available, Minor(120), "each once");
+    }
+    assert_audit_is_zero(&cluster).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use stakehold_raft::{CellId, NodeId, mistake, reached, timer};
+use tokio::time::Instant;
 
 use super::{
     exchange::Exchange,
@@ -12,10 +13,36 @@ use crate::api::{ApiError, Call, Request, Response};
 
 /// Past its deadline a call may still get the answer that the deadline itself has brought about.
 const GRACE_MS: u64 = 600;
+/// For so many of the longest election timeouts a call looks for a leader before it is told that there is none:
+/// several elections. A cell without a quorum has none until somebody comes to start a node.
+const ELECTIONS: u32 = 6;
 /// When to try again on a full disk.
 const FULL_RETRY_MS: u64 = 1_000;
 
+/// How long a call looks for a leader that takes it in.
+pub(super) struct Patience {
+    most: Duration,
+    /// Since when nobody has taken it in.
+    since: Option<Instant>,
+}
+
+impl Patience {
+    /// Somebody had it: leaders are there, or were until just now.
+    pub(super) fn was_taken_in(&mut self) {
+        self.since = None;
+    }
+
+    /// After a try that came to nothing: whether nobody has led for too long.
+    pub(super) fn is_over(&mut self) -> bool {
+        self.since.get_or_insert_with(Instant::now).elapsed() >= self.most
+    }
+}
+
 impl Exchange {
+    pub(super) fn patience(&self) -> Patience {
+        Patience { most: self.host.config().election.1 * ELECTIONS, since: None }
+    }
+
     /// On a full disk what is left of it is for cancels, settlement and money that is on its way.
     pub(super) fn room_for_orders(&self) -> Result<(), Failure> {
         if self.host.disk_is_full() && !mistake!("disk.full_takes_orders") {

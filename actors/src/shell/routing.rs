@@ -72,6 +72,7 @@ impl Exchange {
         // What was asked before may have been carried out.
         let mut open = false;
         let mut hint = None;
+        let mut patience = self.patience();
         loop {
             let leader = hint.take().or_else(|| self.host.leader_of(cell));
             let failure = match leader {
@@ -104,6 +105,7 @@ impl Exchange {
                 Failure::Api(ApiError::Unknown) if repeatable => {
                     reached!("gateway.asks_again");
                     open = !reads;
+                    patience.was_taken_in();
                 }
                 // Nothing was done this time.
                 Failure::Api(ApiError::Busy { .. } | ApiError::DiskFull { .. })
@@ -114,7 +116,10 @@ impl Exchange {
                 }
                 Failure::Api(error) => return Err(error),
             }
-            if self.world.clock.now_ms() + RETRY.as_millis() as u64 >= good_until {
+            // With the outcome open there may yet be an answer, as long as anybody waits for it.
+            let in_vain = !open && patience.is_over();
+            reached!("gateway.nobody_leads", in_vain);
+            if in_vain || self.world.clock.now_ms() + RETRY.as_millis() as u64 >= good_until {
                 if open && !mistake!("gateway.gives_up_on_what_it_asked") {
                     reached!("gateway.gave_up_with_the_outcome_open");
                     return Err(ApiError::Unknown);
@@ -178,6 +183,7 @@ impl Exchange {
         // What was asked before may have been carried out.
         let mut open = false;
         let mut hint = None;
+        let mut patience = self.patience();
         loop {
             let leader = hint.take().or_else(|| self.host.leader_of(cell));
             let failure = match leader {
@@ -207,7 +213,7 @@ impl Exchange {
                 Failure::NotLeader(_) | Failure::Api(ApiError::Unavailable) => {}
                 failure @ Failure::Api(_) => return Err(failure.if_open(open)),
             }
-            if self.world.clock.now_ms() >= good_until {
+            if self.world.clock.now_ms() >= good_until || (!open && patience.is_over()) {
                 return Err(Failure::Api(ApiError::Unavailable).if_open(open));
             }
             if hint.is_none() {

@@ -107,6 +107,8 @@ pub struct Group<M: Machine> {
     gather: usize,
     max_round: usize,
     idle_ack: Duration,
+    /// A round that takes longer is looked into.
+    slow: Duration,
     shared: Arc<Shared<M>>,
     engine: OnceLock<Engine<M>>,
     queue: Mutex<Queue<M>>,
@@ -147,6 +149,7 @@ impl<M: Machine> Group<M> {
             gather: config.gather,
             max_round: config.max_round,
             idle_ack: config.idle_ack,
+            slow: config.election.1,
             shared: Arc::new(Shared::new(replica)),
             engine: OnceLock::new(),
             queue: Mutex::new(Queue {
@@ -243,6 +246,10 @@ impl<M: Machine> Group<M> {
             let leader = q.leader.map(RaftId::node).filter(|leader| *leader != self.raft_id.node());
             return Err(ProposeError::NotLeader { leader });
         }
+        if self.is_alone(&q) {
+            reached!("lead.alone");
+            return Err(ProposeError::NotLeader { leader: None });
+        }
         if q.waiting.len() >= self.max_queue || seldom!("busy.queue_full") {
             reached!("busy.cell_refused");
             return Err(ProposeError::Busy(self.id));
@@ -252,6 +259,16 @@ impl<M: Machine> Group<M> {
             self.turn.mark_cell(self.id);
         }
         Ok(())
+    }
+
+    /// Whether no quorum has answered lately: what is taken in now would wait for one, and its outcome be open
+    /// as long. Looked into when a cell that was idle gets something to do, and when a round takes too long.
+    fn is_alone(&self, q: &Queue<M>) -> bool {
+        let suspicious = match q.under_way.first_key_value() {
+            Some((_, oldest)) => oldest.began.elapsed() > self.slow,
+            None => q.waiting.is_empty(),
+        };
+        suspicious && !self.is_led()
     }
 
     /// Returns once the cell `to` has committed this cell's messages up to `number`; false when this

@@ -488,7 +488,7 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "An order of a call is sent to be funded before the one in front of it." },
     Exhibit { name: "order.free_one_goes_ahead", layer: "actors", level: Cluster, oracle: "I5", also: &[], needs: &[Calm],
         what: "An order that needs no money goes to its market before those in front of it have come back from the wallet." },
-    Exhibit { name: "order.silence_is_expired", layer: "actors", level: Cluster, oracle: "Linearizability", also: &["I4", "I8"], needs: &[Partitions, Retries, LateOrders, Pending],
+    Exhibit { name: "order.silence_is_expired", layer: "actors", level: Cluster, oracle: "Linearizability", also: &["I4", "I8"], needs: &[Partitions, Loss, Retries, LateOrders, Pending],
         what: "No verdict in time is taken for the verdict that the order came too late." },
     Exhibit { name: "audit.asks_who_led_before", layer: "actors", level: Plan, oracle: "L1", also: &[], needs: &[Partitions],
         what: "A node without a replica of a cell goes on asking whom it once knew to lead it." },
