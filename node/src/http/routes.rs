@@ -7,7 +7,7 @@
 use hyper::Method;
 use stakehold_actors::{
     api::{CancelOrder, Request, WhichOrder},
-    domain::types::{AccountId, MarketId, MarketResult},
+    domain::types::{AccountId, MarketResult},
 };
 use utoipa::ToSchema;
 
@@ -65,6 +65,7 @@ pub enum Act {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Special {
+    ListOrders,
     CreateAccount,
     IssueToken,
     Settle,
@@ -198,11 +199,20 @@ pub static ROUTES: &[Route] = &[
     )
     .body::<changes::ChangePersistence>()
     .answer::<orders::Order>(),
-    call(Method::GET, "/v1/orders", "list_orders", "List an account's orders that are open", |input| {
-        let account = input.acting(input.query.get("account").map(AccountId))?;
-        Ok(Request::ListOrders { account, market: input.query.get("market").map(MarketId) })
-    })
-    .query(&[ACCOUNT, MARKET])
+    route(
+        Method::GET,
+        "/v1/orders",
+        "list_orders",
+        "List an account's orders by their numbers, in every market that it has not left",
+        Act::Special(Special::ListOrders),
+    )
+    .query(&[
+        ACCOUNT,
+        MARKET,
+        ("open", "1: only orders of which something is unmatched and in the market."),
+        ("after", "Only orders with a greater number: that of the last one, for the next page."),
+        ("limit", "How many orders at most; all if left out."),
+    ])
     .answer::<orders::Orders>(),
     call(Method::POST, "/v1/orders/cancel-all", "cancel_all", "Cancel all unmatched orders of an account", |input| {
         let body = input.json::<changes::CancelAll>()?;

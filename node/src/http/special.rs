@@ -6,7 +6,7 @@ use futures::{StreamExt as _, future::Either, stream};
 use hyper::{StatusCode, header::HeaderMap};
 use stakehold_actors::{
     api::{self, ApiError, Principal},
-    domain::types::{AccountId, MarketId, MarketResult, Refusal, RunnerId},
+    domain::types::{AccountId, MarketId, MarketResult, OrderId, Refusal, RunnerId},
 };
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     body::Body,
     feed::{Event, Subscription, sse},
     input::Input,
-    json::{Empty, accounts, books, markets},
+    json::{Empty, accounts, books, markets, orders},
     problem::Problem,
     request_id::Identity,
     routes::{Answer, Special},
@@ -38,6 +38,7 @@ impl Api {
         identity: &Identity,
     ) -> Result<Reply, Problem> {
         match special {
+            Special::ListOrders => self.list_orders(&input, identity.id).await,
             Special::CreateAccount => self.create_account(input.json()?, identity.id).await,
             Special::IssueToken => {
                 input.json::<Empty>()?;
@@ -81,6 +82,27 @@ impl Api {
                 Ok(Reply::text(StatusCode::OK, media, self.metrics.text(self.in_flight.now(), self.feeds.followed())))
             }
             Special::OpenApi => Ok(Reply::text(StatusCode::OK, "application/json", self.openapi.clone())),
+        }
+    }
+
+    async fn list_orders(&self, input: &Input<'_>, request_id: u64) -> Result<Reply, Problem> {
+        let (query, wrong) = (input.query, |message: &str| Err(Problem::invalid(message.to_owned())));
+        let open = match query.get("open") {
+            None | Some(0) => false,
+            Some(1) => true,
+            Some(_) => return wrong("`open` is 1 (only open orders) or 0 (all)."),
+        };
+        let limit = match query.get("limit") {
+            Some(0) => return wrong("`limit` is at least 1."),
+            limit => limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX)),
+        };
+        let account = input.acting(query.get("account").map(AccountId))?;
+        let request = api::Request::ListOrders { account, market: query.get("market").map(MarketId) };
+        match self.call(input.who, request_id, request).await? {
+            api::Response::Orders(orders) => {
+                Ok(Reply::json(200, &orders::Orders::page(orders, open, query.get("after").map(OrderId), limit)))
+            }
+            other => Err(unexpected(&other)),
         }
     }
 

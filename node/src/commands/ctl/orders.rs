@@ -23,13 +23,16 @@ pub enum OrdersCommand {
                             stakehold ctl orders cancel --all --account 1000000001"
     )]
     Cancel(CancelArgs),
-    /// The open orders of an account.
+    /// The orders of an account, by their numbers, in every market that it has not left.
     List {
         #[arg(long, value_parser = parse::account)]
         account: Option<AccountId>,
         /// Only in this market.
         #[arg(long, value_parser = parse::market)]
         market: Option<MarketId>,
+        /// Only those of which something is unmatched and in the market.
+        #[arg(long)]
+        open: bool,
     },
 }
 
@@ -97,10 +100,14 @@ pub async fn run(session: &Session<'_>, command: OrdersCommand) -> Result<Output
     match command {
         OrdersCommand::Place(args) => place(session, args).await,
         OrdersCommand::Cancel(args) => cancel(session, args).await,
-        OrdersCommand::List { account, market } => {
+        OrdersCommand::List { account, market, open } => {
             let account = session.account(account)?;
             match session.call(Request::ListOrders { account, market }).await? {
-                Response::Orders(orders) => Ok(Output::new(orders_table(account, &orders), Response::Orders(orders))),
+                Response::Orders(mut orders) => {
+                    orders.retain(|order| !open || order.remaining.is_positive());
+                    orders.sort_by_key(|order| order.order);
+                    Ok(Output::new(orders_table(account, &orders, open), Response::Orders(orders)))
+                }
                 other => Err(unexpected(&other)),
             }
         }
@@ -198,9 +205,9 @@ fn cancelled(report: &CancelReport, asked: Option<OrderId>) -> String {
     }
 }
 
-fn orders_table(account: AccountId, orders: &[OrderView]) -> String {
+fn orders_table(account: AccountId, orders: &[OrderView], open: bool) -> String {
     if orders.is_empty() {
-        return format!("Account {account} has no open orders.");
+        return format!("Account {account} has no{} orders.", if open { " open" } else { "" });
     }
     let header = ["Order", "Market", "Runner", "Side", "Price", "Size", "Matched", "Average", "Unmatched", "Placed"];
     let mut table = show::table(&header, &["Price", "Size", "Matched", "Average", "Unmatched"]);

@@ -231,6 +231,17 @@ pub struct Orders {
     pub orders: Vec<Order>,
 }
 
+impl Orders {
+    /// The first `limit` of them after the number `after`, in the order of their numbers; only those that
+    /// are open, if asked.
+    pub fn page(mut orders: Vec<OrderView>, open: bool, after: Option<OrderId>, limit: usize) -> Self {
+        orders
+            .retain(|order| after.is_none_or(|after| order.order > after) && !(open && order.remaining == Minor::ZERO));
+        orders.sort_unstable_by_key(|order| order.order);
+        Self { orders: orders.into_iter().take(limit).map(Order::from).collect() }
+    }
+}
+
 /// What became of a call that places orders.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Placed {
@@ -368,5 +379,39 @@ impl PlacedOrder {
             }),
         };
         Some(PlaceReport { index: self.index, outcome })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::order_view;
+
+    #[test]
+    fn a_list_is_read_page_by_page_and_open_orders_alone() {
+        // Two cells' orders, as they come: cell by cell.
+        let numbers: Vec<OrderId> = (0..2).flat_map(|cell| (1..=5).map(move |n| OrderId::new(cell, n))).collect();
+        let remaining = |order: &OrderId| if order.0 % 2 == 0 { Minor::ZERO } else { Minor(700) };
+        let all: Vec<OrderView> = numbers
+            .iter()
+            .rev()
+            .map(|order| OrderView { order: *order, remaining: remaining(order), ..order_view() })
+            .collect();
+        for open in [false, true] {
+            let wanted: Vec<OrderId> =
+                numbers.iter().copied().filter(|order| !open || remaining(order).is_positive()).collect();
+            for limit in [1, 3, 10, usize::MAX] {
+                let (mut read, mut after) = (Vec::new(), None);
+                loop {
+                    let page: Vec<OrderId> =
+                        Orders::page(all.clone(), open, after, limit).orders.iter().map(|order| order.order).collect();
+                    assert!(page.len() <= limit);
+                    let Some(last) = page.last() else { break };
+                    after = Some(*last);
+                    read.extend(page);
+                }
+                assert_eq!(read, wanted, "{limit} at a time, open: {open}");
+            }
+        }
     }
 }

@@ -66,6 +66,9 @@ async fn what_cannot_be_meant_is_named_and_goes_nowhere() {
         ("POST", "/v1/markets/-1/orders", BET, &["market in the path"]),
         ("GET", "/v1/orders?market=abc", "", &["`market`", "`abc`"]),
         ("GET", "/v1/orders?markt=1", "", &["`markt`", "`account`"]),
+        ("GET", "/v1/orders?open=yes", "", &["`open`", "`yes`"]),
+        ("GET", "/v1/orders?open=2", "", &["`open`", "0 (all)"]),
+        ("GET", "/v1/orders?limit=0", "", &["`limit`", "at least 1"]),
         ("GET", "/v1/accounts/7/statement?limit=0", "", &["`limit`"]),
         ("POST", "/v1/markets/100000001/orders/cancel", r#"{"orders":[{}]}"#, &["`order` or a `reference`"]),
     ];
