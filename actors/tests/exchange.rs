@@ -236,6 +236,22 @@ async fn orders_in_a_bet_delay_take_no_room_from_others() {
     assert_audit_is_zero(&cluster).await;
 }
 
+/// The delay prolongs the deadline, and whoever asks the leader for a client waits as long.
+#[tokio::test(start_paused = true)]
+async fn a_bet_delay_longer_than_the_deadline_has_its_verdict_through_every_node() {
+    let cluster = Cluster::start(4).await;
+    let market = market(&cluster, 3).await;
+    let ada = account(&cluster, 16, 10_000).await;
+    cluster.call(1, Request::TurnInPlay { market, bet_delay_s: 15 }).await.expect("in play");
+    let placed = (1..=3).map(|node| {
+        let (cluster, name) = (&cluster, format!("slow-{node}"));
+        async move { place(cluster, node, ada, market, &name, order(1, Side::Back, 300, 200)).await.outcome }
+    });
+    for outcome in futures::future::join_all(placed).await {
+        outcome.expect("rests");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_reference_has_one_effect_and_one_answer_through_every_node() {
     let cluster = Cluster::start(4).await;

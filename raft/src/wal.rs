@@ -224,6 +224,11 @@ impl Wal {
         self.shared.submit(group, &record, done);
     }
 
+    /// Has what is queued written, though nobody waits for it.
+    pub fn write_out(&self) {
+        self.shared.write_out();
+    }
+
     pub fn stats(&self) -> WalStats {
         self.shared.stats()
     }

@@ -39,12 +39,12 @@ use stakehold_raft::mistake;
 
 pub use self::{
     changes::{Changes, MarketAccount, PlaceError, Posting},
-    limits::{RUNNERS_MAX, VOLUME_MAX},
+    limits::{BET_DELAY_MAX_S, RUNNERS_MAX, VOLUME_MAX},
     place::ReplaceRequest,
 };
 use self::{
     chunks::Chunks,
-    limits::{BASIS_POINTS, BET_DELAY_MAX_S, RUNNER_ID_MAX},
+    limits::{BASIS_POINTS, RUNNER_ID_MAX},
     orders::{Account, Order, Runner},
     settle::Settlement,
 };

@@ -9,7 +9,10 @@ use super::{
     exchange::Exchange,
     wire::{Answer, Failure},
 };
-use crate::api::{ApiError, Call, Request, Response};
+use crate::{
+    api::{ApiError, Call, Request, Response},
+    domain::market::BET_DELAY_MAX_S,
+};
 
 /// Past its deadline a call may still get the answer that the deadline itself has brought about.
 const GRACE_MS: u64 = 600;
@@ -18,6 +21,17 @@ const GRACE_MS: u64 = 600;
 const ELECTIONS: u32 = 6;
 /// When to try again on a full disk.
 const FULL_RETRY_MS: u64 = 1_000;
+
+/// When whoever asked a leader for a call waits no longer for its answer. The bet delay prolongs an order's
+/// deadline, and how long that is now only the leader can tell: by then it has answered, or it is gone.
+pub(super) fn answered_by(call: &Call) -> u64 {
+    match call.request {
+        Request::Place { .. } | Request::Replace { .. } => {
+            call.good_until.saturating_add(u64::from(BET_DELAY_MAX_S) * 1_000 + GRACE_MS)
+        }
+        _ => call.good_until,
+    }
+}
 
 /// How long a call looks for a leader that takes it in.
 pub(super) struct Patience {

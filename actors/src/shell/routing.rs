@@ -7,6 +7,7 @@ use stakehold_raft::{CellId, NodeId, host::RequestError, ids::kind, mistake, rea
 
 use super::{
     exchange::{Exchange, RETRY},
+    patience::answered_by,
     wire::{Answer, Ask, Failure, decode, encode},
 };
 use crate::{
@@ -82,7 +83,7 @@ impl Exchange {
                 },
                 Some(node) => {
                     let ask = Ask::Call { cell, call: call.clone() };
-                    let asked = self.ask(node, &ask, good_until);
+                    let asked = self.ask(node, &ask, answered_by(&call));
                     let answer = if repeatable { self.while_leading(cell, node, asked).await } else { asked.await };
                     match answer {
                         Ok(Answer::Response(_)) if repeatable && seldom!("gateway.answer_lost") => {

@@ -189,6 +189,15 @@ impl Shared {
         }
     }
 
+    /// What is queued is to be written, though nobody waits for it.
+    pub fn write_out(&self) {
+        let mut state = self.state();
+        let Some(batch) = state.queue.back_mut() else { return };
+        batch.dones.push(Box::new(|_| {}));
+        drop(state);
+        self.wake.notify_one();
+    }
+
     pub fn stats(&self) -> WalStats {
         let state = self.state();
         let (segments, spares) = (state.book.segments(), state.spares.len() as u64);

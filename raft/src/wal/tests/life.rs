@@ -111,6 +111,20 @@ fn a_linger_gathers_what_comes_within_it() {
     });
 }
 
+#[test]
+fn what_nobody_waits_for_is_written_when_asked() {
+    run(async {
+        let (wal, _) = open(&MemDisk::new(1), roomy()).await;
+        wal.write_out();
+        wal.submit(1, purge(0), None);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(wal.stats().batches, 0, "it waits for company");
+        wal.write_out();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!((wal.stats().batches, wal.stats().records), (1, 1));
+    });
+}
+
 /// Fills segments until there are at least `n`, purging group 1 as it goes if asked to.
 async fn fill(wal: &Wal, n: u64, purging: bool) -> u64 {
     let mut index = 0;
