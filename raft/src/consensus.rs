@@ -19,7 +19,10 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Waker},
     time::Duration,
 };
@@ -123,6 +126,8 @@ pub(crate) struct Engine<M: Machine> {
     raft: Raft<Types, state::Applier<M>>,
     receiving: Arc<transfer::Receiving>,
     election: Duration,
+    /// The snapshot up to which the log was to be purged last.
+    purging: AtomicU64,
     /// Who sent the last append, and when.
     last_append: Mutex<Option<(RaftId, Instant)>>,
 }
@@ -148,7 +153,14 @@ impl<M: Machine> Engine<M> {
         let applier = state::Applier::new((cell, id), shared, watcher, snapshots);
         let raft = with_entropy(entropy, Raft::new(id, Arc::new(config), links, log, applier));
         let raft = raft.await.map_err(|e| e.to_string())?;
-        Ok(Self { id, raft, receiving: Arc::default(), election: timing.election.1, last_append: Mutex::default() })
+        Ok(Self {
+            id,
+            raft,
+            receiving: Arc::default(),
+            election: timing.election.1,
+            purging: AtomicU64::new(0),
+            last_append: Mutex::default(),
+        })
     }
 
     /// Proposes an encoded batch. `rejected` is called if, and only if, it does not become an
@@ -206,8 +218,12 @@ impl<M: Machine> Engine<M> {
     /// that is there, no entry behind it. Followers that lag get the snapshot.
     pub async fn compact(&self) {
         let facts = self.facts();
+        let asked = self.purging.swap(facts.snapshot, Ordering::Relaxed);
+        // A purge that openraft put off while this replica led is not done when it follows, and not scheduled
+        // again either. Then only a newer snapshot helps; since then there is an entry of another leader.
+        let in_vain = asked == facts.snapshot && !mistake!("log.purge_asked_for_ever");
         // A group that has stopped forgets nothing.
-        if facts.snapshot > facts.purged {
+        if facts.snapshot > facts.purged && !in_vain {
             let _ = self.raft.trigger().purge_log(facts.snapshot).await;
         } else {
             let _ = self.raft.trigger().snapshot().await;

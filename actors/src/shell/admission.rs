@@ -140,7 +140,9 @@ impl Permit {
                 room.left.notified().await;
             }
         }
-        room.delayed.fetch_sub(1, Ordering::Relaxed);
+        if !mistake!("admission.delayed_count_for_ever") {
+            room.delayed.fetch_sub(1, Ordering::Relaxed);
+        }
         self.delayed = false;
     }
 }

@@ -102,7 +102,13 @@ impl Hashed {
         let mut last = lock(&self.0);
         match &*last {
             Some((at, _, digest)) if *at == applied => digest.clone(),
-            Some((_, when, _)) if now_ms < when + every_ms => String::new(),
+            Some((_, when, digest)) if now_ms < when + every_ms => {
+                if mistake!("status.digest_of_an_older_entry") {
+                    digest.clone()
+                } else {
+                    String::new()
+                }
+            }
             _ => {
                 let digest = hash();
                 *last = Some((applied, now_ms, digest.clone()));
@@ -393,7 +399,7 @@ impl Desk {
             (waiting, streams.values().map(|(acked, ..)| acked).sum::<u64>())
         });
         let moved = self.outbox_at.swap(acknowledged, Ordering::Relaxed) != acknowledged;
-        if !waiting {
+        if !waiting && !mistake!("outbox.age_never_ends") {
             self.outbox_since.store(u64::MAX, Ordering::Relaxed);
         } else if moved || self.outbox_since.load(Ordering::Relaxed) == u64::MAX {
             self.outbox_since.store(self.world.clock.now_ms(), Ordering::Relaxed);

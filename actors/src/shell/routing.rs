@@ -118,7 +118,7 @@ impl Exchange {
                 Failure::Api(error) => return Err(error),
             }
             // With the outcome open there may yet be an answer, as long as anybody waits for it.
-            let in_vain = !open && patience.is_over();
+            let in_vain = !open && (patience.is_over() || mistake!("gateway.gives_up_at_once"));
             reached!("gateway.nobody_leads", in_vain);
             if in_vain || self.world.clock.now_ms() + RETRY.as_millis() as u64 >= good_until {
                 if open && !mistake!("gateway.gives_up_on_what_it_asked") {

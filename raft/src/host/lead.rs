@@ -118,7 +118,7 @@ async fn rebalance<M: Machine>(host: Weak<Host<M>>) {
     loop {
         timer::sleep(REBALANCE).await;
         let Some(host) = host.upgrade() else { return };
-        if host.draining.load(Ordering::Relaxed) {
+        if host.draining.load(Ordering::Relaxed) || mistake!("lead.never_spread") {
             return;
         }
         for group in host.groups.values().filter(|group| group.is_leader()) {

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     oracles::Violation,
-    plan::{Net, Plan, PlannedCall},
+    plan::{Fault, Net, Plan, PlannedCall},
     rng,
 };
 
@@ -33,6 +33,8 @@ const INTRUDERS: u64 = 8;
 const INTRUDER: u64 = 1 << 62;
 /// Until a call whose market is not there yet looks again.
 const WAIT_US: u64 = 100_000;
+/// A call that has no more than this left is not tried again.
+const GRAIN_US: u64 = 20_000;
 /// Tries after which a client is patient.
 const OFTEN: u64 = 20;
 /// How long it waits then.
@@ -75,6 +77,8 @@ struct Attempt {
     call: u64,
     node: NodeId,
     asked: Asked,
+    /// When, in virtual microseconds.
+    at: u64,
 }
 
 #[derive(Debug)]
@@ -131,6 +135,10 @@ pub struct Clients {
     bet: BTreeSet<(AccountId, Reference)>,
     /// Until then nothing gets in a call's way: nothing was done to any node or wire, and nothing seldom happens.
     calm_until: u64,
+    /// The plan sets clocks.
+    clocks_wrong: bool,
+    /// So long a call looks for a leader at least, if it has the time.
+    led_again_us: u64,
     pub counts: Counts,
 }
 
@@ -151,6 +159,8 @@ impl Clients {
             history: History::default(),
             bet: BTreeSet::new(),
             calm_until: plan.calm_until(),
+            clocks_wrong: plan.faults().any(|(_, fault)| matches!(fault, Fault::Clock { .. })),
+            led_again_us: plan.setup.tuning.election_ms.1 * 4 * 1_000,
             counts: Counts::default(),
         };
         for (at, planned) in plan.calls() {
@@ -270,7 +280,7 @@ impl Clients {
         let patience = call.patience_ms() * 1_000;
         watch.note("ask", Some(node), &[id, call.attempts], || format!("client {}: {request:?}", call.planned.client));
         let asked = self.history.asked(call.planned.client, now, request);
-        self.attempts.insert(attempt, Attempt { call: id, node, asked });
+        self.attempts.insert(attempt, Attempt { call: id, node, asked, at: now });
         let latency = self.latency(attempt, 0);
         if intrudes {
             self.later(now + latency, Todo::Intrude(id));
@@ -343,13 +353,23 @@ impl Clients {
     }
 
     fn hear(&mut self, now: u64, attempt: u64, answer: Result<Response, ApiError>, watch: &Watch) {
-        let Some(Attempt { call: id, asked, .. }) = self.attempts.remove(&attempt) else { return };
+        let Some(Attempt { call: id, asked, at, .. }) = self.attempts.remove(&attempt) else { return };
         let call = self.calls.get_mut(&id).expect("it was planned");
         let hash = xxh3_64(format!("{answer:?}").as_bytes());
         watch.note("answer", None, &[id, attempt, hash], || format!("client {}: {answer:?}", call.planned.client));
         self.history.answered(asked, now, &answer);
         if call.done {
             return;
+        }
+        // By whose clock a call has no time left, nobody can say when clocks are wrong.
+        let least = self.led_again_us.min((call.patience_ms() * 1_000).saturating_sub(GRAIN_US));
+        if answer == Err(ApiError::Unavailable) && now < at + least && !self.clocks_wrong {
+            let message = format!(
+                "{:?} was answered with {answer:?} after {} us: an election may take longer",
+                call.request,
+                now - at
+            );
+            watch.violated(Violation::new("Gateway", message));
         }
         let again = match &answer {
             Err(ApiError::Busy { retry_after_ms } | ApiError::DiskFull { retry_after_ms }) => Some(*retry_after_ms),

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use stakehold_actors::{
-    api::{ApiError, AuditView, LedgerView, MarketSummary, Request, Response},
+    api::{ApiError, AuditView, ClusterStatus, LedgerView, MarketSummary, Request, Response},
     domain::{
         cell::Cell,
         ledger::Totals,
@@ -173,6 +173,15 @@ fn orders_in(account: AccountId, market: MarketId, books: &Books) -> Option<Part
     there(books.cells, market).map(|cell| Part::new(cell, request, books))
 }
 
+/// Replicas that stand at the same entry have the same hash, if they tell it.
+fn agrees_with_itself(status: &ClusterStatus) -> bool {
+    status.cells.iter().all(|cell| {
+        let mut told = BTreeMap::new();
+        let mut hashes = cell.replicas.iter().filter(|replica| !replica.digest.is_empty());
+        hashes.all(|replica| *told.entry(replica.applied).or_insert(&replica.digest) == &replica.digest)
+    })
+}
+
 impl Read {
     fn note_audit(&mut self, books: &Books) {
         if self.request != Request::Audit {
@@ -194,7 +203,7 @@ impl Read {
 
     fn explains(&self, told: Option<&Response>, answer: &Result<Response, ApiError>) -> bool {
         match (&self.request, told) {
-            (Request::Status, told) => matches!(told, Some(Response::Status(_))),
+            (Request::Status, told) => matches!(told, Some(Response::Status(status)) if agrees_with_itself(status)),
             (Request::Audit, told) => match &self.parts[0].values[..] {
                 [only] => told == only.as_ref(),
                 _ => matches!(told, Some(Response::Audit(_))),

@@ -85,6 +85,8 @@ pub struct Run {
     nodes: BTreeMap<NodeId, SimNode>,
     wires: Wires,
     clients: Clients,
+    /// Until then nothing gets in the way of what is under way, in virtual microseconds.
+    calm_until: u64,
     /// Nodes that clients cannot reach.
     cut_off: BTreeSet<NodeId>,
     /// When nodes that ended by themselves are started again.
@@ -153,6 +155,7 @@ impl Run {
             nodes: ids.iter().map(node).collect(),
             wires: Wires::new(setup.net, setup.choices, ids.iter().copied()),
             clients: Clients::new(plan),
+            calm_until: plan.calm_until(),
             cut_off: BTreeSet::new(),
             restarts: BTreeMap::new(),
             feeds: Feeds::default(),

@@ -146,6 +146,11 @@ fn furnish(profile: &mut Profile, needs: &[Need], rng: &mut Rng) {
                 profile.tuning.segment_bytes = 256 << 10;
                 (profile.tuning.snapshot_every, profile.tuning.keep_log) = (20, 20);
             }
+            Need::RareSnapshots => {
+                profile.tuning.segment_bytes = 256 << 10;
+                (profile.tuning.snapshot_every, profile.tuning.keep_log) = (400, 400);
+                profile.rate = 160;
+            }
             Need::SmallQueues => (profile.tuning.calls_per_cell, profile.tuning.max_queue) = (16, 16),
             Need::Retries => profile.repeats = 40,
             // Of two in one call, one is to find no room, or no answer.

@@ -391,7 +391,7 @@ mod tests {
     fn a_list_is_read_page_by_page_and_open_orders_alone() {
         // Two cells' orders, as they come: cell by cell.
         let numbers: Vec<OrderId> = (0..2).flat_map(|cell| (1..=5).map(move |n| OrderId::new(cell, n))).collect();
-        let remaining = |order: &OrderId| if order.0 % 2 == 0 { Minor::ZERO } else { Minor(700) };
+        let remaining = |order: &OrderId| if order.0.is_multiple_of(2) { Minor::ZERO } else { Minor(700) };
         let all: Vec<OrderView> = numbers
             .iter()
             .rev()

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
-use stakehold_actors::api::{Principal, Request};
+use stakehold_actors::{
+    api::{Principal, Request},
+    shell::CellGauge,
+};
 use stakehold_raft::{
     CellId, NodeId,
     host::{CellStatus, Role},
@@ -14,8 +17,12 @@ use crate::{cluster::node::SimNode, oracles::Violation, plan::PlannedCall};
 /// The calls that audit everything at the end, through each node: this less the node's number.
 const AUDITS: u64 = u64::MAX;
 
-/// A node that cannot serve, says of a cell what is no longer so, still has something to do for a client, or keeps
-/// awake what has nothing to do.
+/// So many segments a log may have that has nothing to do: the newest, those that nobody hurries to let go, and
+/// what those end in that do.
+const SEGMENTS: u64 = 6;
+
+/// A node that cannot serve, says of a cell what is no longer so, still has something to do for a client, keeps
+/// awake what has nothing to do, or in its log what nobody needs.
 fn busy(id: NodeId, node: &SimNode) -> Option<String> {
     let kernel = node.kernel()?;
     let exchange = &kernel.exchange;
@@ -30,6 +37,20 @@ fn busy(id: NodeId, node: &SimNode) -> Option<String> {
     let load = exchange.load();
     if load.calls > 0 {
         return Some(format!("{id} has {} calls under way that nobody waits for", load.calls));
+    }
+    if load.delayed > 0 {
+        return Some(format!("{id} has {} orders in a bet delay that nobody waits for", load.delayed));
+    }
+    let quiet = |gauge: &CellGauge| gauge.outbox_depth == 0 && gauge.outbox_age_ms > 0;
+    if let Some(gauge) = exchange.cell_gauges().into_iter().find(quiet) {
+        return Some(format!(
+            "{id} says that messages of {} wait for {} ms, and there are none",
+            gauge.cell, gauge.outbox_age_ms
+        ));
+    }
+    let segments = kernel.host.status().log.segments;
+    if segments > SEGMENTS {
+        return Some(format!("the log of {id} still has {segments} segments"));
     }
     let awake = load.markets + load.wallets;
     (awake > 0).then(|| format!("{id} keeps {awake} actors awake that have nothing to do"))
@@ -139,8 +160,12 @@ impl Run {
             if let Some((id, status)) = here.iter().find(|(_, status)| status.halted.is_some()) {
                 return Some(format!("{id} has halted {cell}: {:?}", status.halted));
             }
-            if !here.iter().any(|(_, status)| status.role == Role::Leader) {
+            let Some((leader, _)) = here.iter().find(|(_, status)| status.role == Role::Leader) else {
                 return Some(format!("{cell} has no leader"));
+            };
+            // What happens seldom takes leaders away.
+            if self.setup.seldom == 0 && replicas.first() != Some(leader) {
+                return Some(format!("{cell} is led by {leader}, and its place is on {:?}", replicas.first()));
             }
             let applied = here[0].1.applied;
             for (id, status) in &here {
@@ -184,6 +209,10 @@ impl Run {
         let record = self.record();
         for (id, node) in &self.nodes {
             let Some(kernel) = node.kernel() else { continue };
+            if let Some(whose) = kernel.exchange.principal(&[7; 32]) {
+                let message = format!("{id} takes a token that nobody made for one of {whose:?}");
+                self.watch.violated(Violation::new("Gateway", message));
+            }
             let meta = kernel.host.cell(CellId::META);
             let founding = meta.and_then(|meta| meta.read(|replica| replica.machine().meta().founding().cloned()));
             let founded = founding.is_some_and(|founding| {

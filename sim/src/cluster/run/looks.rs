@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 
 use stakehold::kernel::Kernel;
 use stakehold_actors::domain::types::{MarketId, Minor};
-use stakehold_raft::{CellId, NodeId};
+use stakehold_raft::{CellId, Machine, NodeId};
 
 use super::Run;
 use crate::{
-    cluster::node::{End, Reads, SimNode},
+    cluster::{
+        EPOCH_MS,
+        node::{End, Reads, SimNode},
+    },
     oracles::Violation,
     rng,
 };
@@ -18,6 +21,8 @@ use crate::{
 const FOLLOWED: usize = 3;
 /// For so long a node may be seen whose log has just failed.
 const GOES_ON_US: u64 = 100_000;
+/// So late a deadline may fire when nothing gets in its way: its leader proposes it, and a quorum takes it in.
+const OVERDUE_MS: u64 = 300;
 
 impl Run {
     /// On every node somebody follows the newest markets.
@@ -44,7 +49,24 @@ impl Run {
         }
     }
 
+    /// While nothing gets in the way, what falls due is done.
+    fn look_at_deadlines(&self) {
+        if self.now >= self.calm_until {
+            return;
+        }
+        let now_ms = EPOCH_MS + self.now / 1_000;
+        let overdue = self.watch.books(|books| {
+            let late = |cell| Some((cell, now_ms.checked_sub(books.cell(cell).next_deadline()?)?));
+            books.cells.all().filter_map(late).find(|(_, late)| *late > OVERDUE_MS)
+        });
+        if let Some((cell, late)) = overdue {
+            let message = format!("a deadline of {cell} is {late} ms overdue, and nothing gets in its way");
+            self.watch.violated(Violation::new("L1", message));
+        }
+    }
+
     pub(super) fn look_at_leaders(&mut self) {
+        self.look_at_deadlines();
         let (mut leading, mut failing) = (BTreeMap::new(), BTreeMap::new());
         for (id, node) in &self.nodes {
             let Some(kernel) = node.kernel() else { continue };
