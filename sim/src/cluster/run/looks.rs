@@ -51,7 +51,7 @@ impl Run {
 
     /// While nothing gets in the way, what falls due is done.
     fn look_at_deadlines(&self) {
-        if self.now >= self.calm_until {
+        if self.now >= self.calm_until || self.setup.net.lost > 0 {
             return;
         }
         let now_ms = EPOCH_MS + self.now / 1_000;
