@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     api::{ApiError, Call, Request, Response},
-    domain::market::BET_DELAY_MAX_S,
+    domain::{
+        market::{BET_DELAY_MAX_S, Market},
+        types::MarketId,
+    },
 };
 
 /// Past its deadline a call may still get the answer that the deadline itself has brought about.
@@ -25,11 +28,17 @@ const FULL_RETRY_MS: u64 = 1_000;
 /// When whoever asked a leader for a call waits no longer for its answer. The bet delay prolongs an order's
 /// deadline, and how long that is now only the leader can tell: by then it has answered, or it is gone.
 pub(super) fn answered_by(call: &Call) -> u64 {
-    match call.request {
-        Request::Place { .. } | Request::Replace { .. } => {
-            call.good_until.saturating_add(u64::from(BET_DELAY_MAX_S) * 1_000 + GRACE_MS)
-        }
-        _ => call.good_until,
+    match delayed_in(&call.request) {
+        Some(_) => call.good_until.saturating_add(u64::from(BET_DELAY_MAX_S) * 1_000 + GRACE_MS),
+        None => call.good_until,
+    }
+}
+
+/// The market whose bet delay the call has to wait for.
+fn delayed_in(request: &Request) -> Option<MarketId> {
+    match request {
+        Request::Place { market, .. } | Request::Replace { market, .. } => Some(*market),
+        _ => None,
     }
 }
 
@@ -70,11 +79,9 @@ impl Exchange {
     /// Serves a call as the leader, and gives up when nothing can be promised any more: without a
     /// quorum a proposal waits until there is one.
     pub(super) async fn serve_in_time(self: &Arc<Self>, cell: CellId, call: Call) -> Result<Response, Failure> {
-        let delay_ms = match call.request {
-            Request::Place { market, .. } | Request::Replace { market, .. } => {
-                self.desk(cell)?.read(|cell| cell.market(market).map_or(0, |market| market.bet_delay_ms()))
-            }
-            _ => 0,
+        let delay_ms = match delayed_in(&call.request) {
+            Some(market) => self.desk(cell)?.read(|cell| cell.market(market).map_or(0, Market::bet_delay_ms)),
+            None => 0,
         };
         let left = call.good_until.saturating_add(delay_ms + GRACE_MS).saturating_sub(self.world.clock.now_ms());
         if left == 0 {

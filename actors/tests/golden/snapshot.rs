@@ -253,6 +253,7 @@ fn founded() -> Replica<Node> {
         let items = vec![Item::Command(MetaOr::Meta(command))];
         let applied = replica.apply(Batch { stamp, origin: Origin::default(), acks: vec![], items });
         assert!(matches!(applied.outcomes[..], [Outcome::Verdict(MetaOr::Meta(MetaVerdict::Done(_)))]));
+        assert!(applied.effects.is_empty() && applied.sent_to.is_empty());
     }
     replica
 }

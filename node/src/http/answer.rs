@@ -75,7 +75,7 @@ impl Reply {
         Self::encoded(status, json::bytes(value))
     }
 
-    fn encoded(status: u16, body: Vec<u8>) -> Self {
+    pub(super) fn encoded(status: u16, body: Vec<u8>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
         Self { status, media: "application/json", body: Body::full(body.into()) }
     }

@@ -14,7 +14,7 @@ use super::{
     body::Body,
     feed::{Event, Subscription, sse},
     input::Input,
-    json::{Empty, accounts, books, markets, orders},
+    json::{self, Empty, accounts, books, markets, orders},
     problem::Problem,
     request_id::Identity,
     routes::{Answer, Special},
@@ -99,8 +99,9 @@ impl Api {
         let account = input.acting(query.get("account").map(AccountId))?;
         let request = api::Request::ListOrders { account, market: query.get("market").map(MarketId) };
         match self.call(input.who, request_id, request).await? {
-            api::Response::Orders(orders) => {
-                Ok(Reply::json(200, &orders::Orders::page(orders, open, query.get("after").map(OrderId), limit)))
+            api::Response::Orders(all) => {
+                let page = orders::page(all, open, query.get("after").map(OrderId), limit);
+                Ok(Reply::encoded(200, json::encode(api::Response::Orders(page))))
             }
             other => Err(unexpected(&other)),
         }

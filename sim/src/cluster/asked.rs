@@ -27,7 +27,7 @@ use crate::{
 
 /// Two moments may seem nearer by so much: windows are a few milliseconds long, and timers count in
 /// milliseconds.
-const GRAIN_MS: u64 = 20;
+pub(super) const GRAIN_MS: u64 = 20;
 
 /// The node that proposed an entry, if its log has found no room since some moment, in virtual microseconds.
 pub type Full = Option<(NodeId, u64)>;

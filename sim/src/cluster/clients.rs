@@ -33,8 +33,6 @@ const INTRUDERS: u64 = 8;
 const INTRUDER: u64 = 1 << 62;
 /// Until a call whose market is not there yet looks again.
 const WAIT_US: u64 = 100_000;
-/// A call that has no more than this left is not tried again.
-const GRAIN_US: u64 = 20_000;
 /// Tries after which a client is patient.
 const OFTEN: u64 = 20;
 /// How long it waits then.
@@ -362,7 +360,7 @@ impl Clients {
             return;
         }
         // By whose clock a call has no time left, nobody can say when clocks are wrong.
-        let least = self.led_again_us.min((call.patience_ms() * 1_000).saturating_sub(GRAIN_US));
+        let least = self.led_again_us.min(call.patience_ms().saturating_sub(asked::GRAIN_MS) * 1_000);
         if answer == Err(ApiError::Unavailable) && now < at + least && !self.clocks_wrong {
             let message = format!(
                 "{:?} was answered with {answer:?} after {} us: an election may take longer",

@@ -23,7 +23,8 @@ pub struct Changes {
     /// raised by it, or the settlement has already used it; the cell charges the wallet. Positive,
     /// one line an account; an account is never in both lists.
     pub collects: Vec<(AccountId, Minor)>,
-    /// Orders whose state changed, in the order of their numbers, each once: see [`Market::changed`](super::Market::changed).
+    /// Orders whose state changed, in the order of their numbers, each once:
+    /// [`Market::changed`](super::Market::changed) tells whose they are and what they are now.
     pub orders: Vec<OrderNo>,
     /// Levels of the book with their new totals, each once, by runner, side and price.
     pub levels: Vec<LevelChange>,

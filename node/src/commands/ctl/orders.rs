@@ -7,7 +7,10 @@ use stakehold_actors::{
 };
 
 use super::{Output, Session, parse, show, unexpected};
-use crate::{client::ClientError, http::json::orders::Order};
+use crate::{
+    client::ClientError,
+    http::json::orders::{Order, page},
+};
 
 #[derive(Debug, Subcommand)]
 pub enum OrdersCommand {
@@ -103,9 +106,8 @@ pub async fn run(session: &Session<'_>, command: OrdersCommand) -> Result<Output
         OrdersCommand::List { account, market, open } => {
             let account = session.account(account)?;
             match session.call(Request::ListOrders { account, market }).await? {
-                Response::Orders(mut orders) => {
-                    orders.retain(|order| !open || order.remaining.is_positive());
-                    orders.sort_by_key(|order| order.order);
+                Response::Orders(orders) => {
+                    let orders = page(orders, open, None, usize::MAX);
                     Ok(Output::new(orders_table(account, &orders, open), Response::Orders(orders)))
                 }
                 other => Err(unexpected(&other)),

@@ -231,15 +231,13 @@ pub struct Orders {
     pub orders: Vec<Order>,
 }
 
-impl Orders {
-    /// The first `limit` of them after the number `after`, in the order of their numbers; only those that
-    /// are open, if asked.
-    pub fn page(mut orders: Vec<OrderView>, open: bool, after: Option<OrderId>, limit: usize) -> Self {
-        orders
-            .retain(|order| after.is_none_or(|after| order.order > after) && !(open && order.remaining == Minor::ZERO));
-        orders.sort_unstable_by_key(|order| order.order);
-        Self { orders: orders.into_iter().take(limit).map(Order::from).collect() }
-    }
+/// The first `limit` orders after the number `after`, in the order of their numbers; only those that are
+/// open, if asked.
+pub fn page(mut orders: Vec<OrderView>, open: bool, after: Option<OrderId>, limit: usize) -> Vec<OrderView> {
+    orders.retain(|order| after.is_none_or(|after| order.order > after) && !(open && order.remaining == Minor::ZERO));
+    orders.sort_unstable_by_key(|order| order.order);
+    orders.truncate(limit);
+    orders
 }
 
 /// What became of a call that places orders.
@@ -404,7 +402,7 @@ mod tests {
                 let (mut read, mut after) = (Vec::new(), None);
                 loop {
                     let page: Vec<OrderId> =
-                        Orders::page(all.clone(), open, after, limit).orders.iter().map(|order| order.order).collect();
+                        page(all.clone(), open, after, limit).iter().map(|order| order.order).collect();
                     assert!(page.len() <= limit);
                     let Some(last) = page.last() else { break };
                     after = Some(*last);
