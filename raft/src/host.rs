@@ -72,6 +72,7 @@ pub struct Host<M: Machine> {
     mesh: Arc<Mesh>,
     pump: Arc<Pump<M>>,
     wal: Arc<Wal>,
+    snapshots: SnapshotStore,
     groups: BTreeMap<CellId, Arc<Group<M>>>,
     rejoins: Arc<rejoin::Rejoins>,
     /// Leaders of cells, as other nodes named them; what a replica here knows is better.
@@ -177,6 +178,7 @@ impl<M: Machine> Host<M> {
                 mesh,
                 pump,
                 wal,
+                snapshots,
                 groups,
                 rejoins: Arc::default(),
                 hints: Mutex::default(),
@@ -456,6 +458,17 @@ async fn alarms<M: Machine>(host: Weak<Host<M>>, turn: Arc<Turn>) {
     }
 }
 
+/// Sealed segments that may lie about before groups are asked to make a snapshot and let go.
+///
+/// A snapshot costs as much as its cell holds, so the log is let grow until it is as large as the snapshots
+/// that replace it: however much the cells hold, what snapshots cost a call stays what it was. But not without
+/// end: a node that starts reads it all. And not on a full disk.
+fn sealed_kept(snapshots: u64, segment: u64, full: bool) -> usize {
+    const LEAST: u64 = 2;
+    const MOST: u64 = 16;
+    if full { LEAST as usize } else { (snapshots / segment).clamp(LEAST, MOST) as usize }
+}
+
 /// Groups whose old entries keep segments of the log from being deleted make a snapshot and let go.
 async fn compact<M: Machine>(host: Weak<Host<M>>) {
     const EVERY: Duration = Duration::from_secs(1);
@@ -469,7 +482,8 @@ async fn compact<M: Machine>(host: Weak<Host<M>>) {
                 engine.compact().await;
             }
         }
-        let pinning = host.wal.pinning();
+        let (full, segment) = (host.wal.stats().full, host.config.segment_bytes);
+        let pinning = host.wal.pinning(sealed_kept(host.snapshots.bytes(), segment, full));
         for group in pinning.iter().filter(|_| !mistake!("log.never_compacted")) {
             if let Some(engine) = host.groups.get(&CellId(*group)).and_then(|group| group.engine()) {
                 engine.compact().await;
@@ -479,6 +493,19 @@ async fn compact<M: Machine>(host: Weak<Host<M>>) {
         // or that takes nothing in because its disk is full, nobody does.
         if !pinning.is_empty() && !mistake!("log.purge_waits_for_company") {
             host.wal.write_out();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sealed_kept;
+
+    #[test]
+    fn the_log_may_grow_as_large_as_the_snapshots_within_bounds() {
+        for (snapshots, kept) in [(0, 2), (1000, 2), (5000, 5), (16_999, 16), (1 << 40, 16)] {
+            assert_eq!(sealed_kept(snapshots, 1000, false), kept);
+            assert_eq!(sealed_kept(snapshots, 1000, true), 2);
         }
     }
 }

@@ -15,7 +15,7 @@
 //! [`Writer::finish`] has returned may the log purge what the snapshot replaces.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -59,8 +59,9 @@ pub enum SnapshotError {
     Newer { file: String, found: u16 },
 }
 
-/// Index and term of snapshots that are there completely, by group.
-type Listing = BTreeMap<Group, BTreeSet<(u64, u64)>>;
+/// Snapshots that are there completely, by group, index and term: the bytes of their bodies, 0 until somebody
+/// has looked.
+type Listing = BTreeMap<Group, BTreeMap<(u64, u64), u64>>;
 
 /// The snapshots in one directory; clones share it.
 #[derive(Clone)]
@@ -81,7 +82,7 @@ impl SnapshotStore {
         let mut there = Listing::new();
         for name in names {
             if let Some((group, id)) = parse(&name) {
-                there.entry(group).or_default().insert(id);
+                there.entry(group).or_default().insert(id, 0);
             } else if name.ends_with(".tmp") && !mistake!("snapshot.remains_stay") {
                 let file = format!("{dir}/{name}");
                 disk.remove(&file).await.map_err(failed(&file))?;
@@ -151,7 +152,7 @@ impl SnapshotStore {
 
     async fn remove(&self, group: Group, which: impl Fn((u64, u64)) -> bool) -> Result<(), SnapshotError> {
         let all = self.there().get(&group).cloned().unwrap_or_default();
-        for id in all.into_iter().filter(|id| which(*id)) {
+        for id in all.into_keys().filter(|id| which(*id)) {
             // Unlisted first: nobody is to begin reading what is about to go.
             self.there().entry(group).or_default().remove(&id);
             let file = self.file(group, id);
@@ -165,7 +166,12 @@ impl SnapshotStore {
     }
 
     fn newest(&self, group: Group) -> Option<(u64, u64)> {
-        self.there().get(&group)?.last().copied()
+        self.there().get(&group)?.last_key_value().map(|(id, _)| *id)
+    }
+
+    /// How large the newest snapshots of all groups are together.
+    pub fn bytes(&self) -> u64 {
+        self.there().values().filter_map(|group| group.values().next_back()).sum()
     }
 
     fn file(&self, group: Group, (index, term): (u64, u64)) -> String {
@@ -180,6 +186,9 @@ impl SnapshotStore {
         let header = Header::decode(&bytes, &file)?;
         if header.group != group || (header.meta.index, header.meta.term) != id {
             return Err(SnapshotError::Damaged { file, what: "its header belongs to another snapshot".into() });
+        }
+        if let Some(bytes) = self.there().get_mut(&group).and_then(|group| group.get_mut(&id)) {
+            *bytes = header.body_len;
         }
         Ok(header)
     }
@@ -236,7 +245,7 @@ impl Writer {
         disk.write(&file, 0, header.encode(), !mistake!("snapshot.not_synced")).await.map_err(failed(&file))?;
         let id = (header.meta.index, header.meta.term);
         disk.rename(&file, &store.file(group, id)).await.map_err(failed(&file))?;
-        store.there().entry(group).or_default().insert(id);
+        store.there().entry(group).or_default().insert(id, written);
         if !mistake!("snapshot.older_ones_stay") {
             store.prune(group).await?;
         }
@@ -382,6 +391,7 @@ mod tests {
         assert_eq!(store.read(5).await.unwrap(), Some((meta(250), body(250))));
         assert_eq!(store.read(u16::MAX).await.unwrap(), Some((meta(1), body(1))));
         assert_eq!(store.disk.list("snap").await.unwrap(), ["5-250-3.snap", "65535-1-3.snap"]);
+        assert_eq!(store.bytes(), (body(250).len() + body(1).len()) as u64);
     }
 
     #[test]
@@ -391,7 +401,9 @@ mod tests {
             round_trip(&store(&disk).await).await;
             disk.crash(2);
             let again = store(&disk).await;
+            assert_eq!(again.bytes(), 0);
             assert_eq!(again.read(5).await.unwrap(), Some((meta(250), body(250))));
+            assert_eq!(again.bytes(), body(250).len() as u64);
             again.forget(5).await.unwrap();
             assert_eq!(again.latest(5).await.unwrap(), None);
             assert_eq!(disk.names(), ["snap/65535-1-3.snap"]);

@@ -234,9 +234,9 @@ impl Wal {
     }
 
     /// The groups whose live entries keep the oldest segment from being unlinked, once more than
-    /// two sealed segments are there: the host lets them take a snapshot and purge.
-    pub fn pinning(&self) -> Vec<Group> {
-        self.shared.pinning()
+    /// `keep` sealed segments are there: the host lets them take a snapshot and purge.
+    pub fn pinning(&self, keep: usize) -> Vec<Group> {
+        self.shared.pinning(keep)
     }
 
     /// Writes what is queued, makes it durable, notes so, and stops.

@@ -6,7 +6,7 @@
 //!   side of the money protocol, [`references`] what was answered, [`content`] whether a call is the
 //!   same as before, [`deadlines`] what comes due, [`ledger`] the books.
 //! - [`format`](mod@format): how what is written and done may change while a cluster is upgraded.
-//! - [`buckets`]: the copy-on-write map under wallets and references.
+//! - [`buckets`]: the copy-on-write map under wallets and references; [`packed`]: what is seldom read, as bytes.
 //!
 //! Everything here is deterministic: no clock (time comes with the command), no I/O, no
 //! randomness, no floating point, no iteration over a randomly seeded map.
@@ -22,6 +22,7 @@ pub mod funding;
 pub mod ladder;
 pub mod ledger;
 pub mod market;
+pub mod packed;
 pub mod position;
 pub mod references;
 pub mod settlement;

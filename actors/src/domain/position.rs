@@ -98,6 +98,8 @@ impl Positions {
 
     pub fn get_mut(&mut self, runner: u16) -> &mut Position {
         let at = self.find(runner).unwrap_or_else(|at| {
+            // Most accounts bet on one runner or two.
+            self.0.reserve_exact(1);
             self.0.insert(at, (runner, Position::default()));
             at
         });

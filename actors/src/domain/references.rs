@@ -12,6 +12,7 @@ use super::{
     buckets::{Buckets, Keyed},
     command::Instruction,
     content::ANY_CONTENT,
+    packed::Packed,
     types::{AccountId, MarketId, Minor, OrderId, OrderRequest, OrderView, Reference, Refusal},
 };
 
@@ -20,7 +21,24 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Key {
     account: AccountId,
-    hash: u128,
+    hash: Hash,
+}
+
+/// 128 bits, the high half first, that need no alignment: of keys there are more than of anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "u128", into = "u128")]
+struct Hash([u64; 2]);
+
+impl From<u128> for Hash {
+    fn from(hash: u128) -> Self {
+        Self([(hash >> 64) as u64, hash as u64])
+    }
+}
+
+impl From<Hash> for u128 {
+    fn from(Hash([high, low]): Hash) -> Self {
+        u128::from(high) << 64 | u128::from(low)
+    }
 }
 
 impl Key {
@@ -39,7 +57,7 @@ impl Key {
         bytes[8..10].copy_from_slice(&index.to_le_bytes());
         let text = reference.as_str().as_bytes();
         bytes[10..10 + text.len()].copy_from_slice(text);
-        Self { account, hash: xxh3_128(&bytes[..10 + text.len()]) }
+        Self { account, hash: xxh3_128(&bytes[..10 + text.len()]).into() }
     }
 
     /// No market has number 0: a wallet's references never meet its orders'.
@@ -54,7 +72,7 @@ impl Key {
 
 impl Keyed for Key {
     fn bucket(&self) -> usize {
-        self.hash as usize
+        self.hash.0[1] as usize
     }
 }
 
@@ -67,7 +85,7 @@ pub enum Stored {
         placed: u64,
     },
     /// An order that met something, or an instruction whose view the call cannot give back.
-    Accepted(Box<OrderView>),
+    Accepted(Packed<OrderView>),
     Refused(Refusal),
     /// A wallet call, with what was available right after it.
     Wallet {
@@ -85,7 +103,7 @@ impl Stored {
             (Ok(view), Instruction::Place(order)) if *view == rested(order, view.order, view.placed) => {
                 Stored::Rested { order: view.order, placed: view.placed }
             }
-            (Ok(view), _) => Stored::Accepted(Box::new(view.clone())),
+            (Ok(view), _) => Stored::Accepted(Packed::new(view)),
         }
     }
 
@@ -93,7 +111,7 @@ impl Stored {
     pub fn outcome(&self, instruction: &Instruction) -> Result<OrderView, Refusal> {
         match (self, instruction) {
             (Stored::Rested { order, placed }, Instruction::Place(request)) => Ok(rested(request, *order, *placed)),
-            (Stored::Accepted(view), _) => Ok(OrderView::clone(view)),
+            (Stored::Accepted(view), _) => Ok(view.get()),
             (Stored::Refused(refusal), _) => Err(*refusal),
             _ => Err(Refusal::ReferenceReused),
         }
@@ -103,7 +121,7 @@ impl Stored {
     pub fn order_id(&self) -> Option<OrderId> {
         match self {
             Stored::Rested { order, .. } => Some(*order),
-            Stored::Accepted(view) => Some(view.order),
+            Stored::Accepted(view) => Some(view.get().order),
             _ => None,
         }
     }
@@ -136,6 +154,9 @@ struct Record {
     content: u64,
     verdict: Stored,
 }
+
+/// They are kept for good, so their size is what a bet costs for good.
+const _: () = assert!(size_of::<Key>() == 24 && size_of::<Record>() == 32);
 
 /// What is known of a reference.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,16 +4,14 @@
 //! is owed: every credit pays the debt first. A collection always applies: what is available pays,
 //! the debt takes the rest.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use stakehold_raft::{machine::Stamp, mistake};
 
 use super::{
     buckets::{Buckets, Keyed},
+    packed::PackedList,
     types::{AccountId, MarketId, Minor, Reference, Refusal},
 };
 use crate::api::{AccountView, StatementLine};
@@ -100,7 +98,7 @@ struct Line {
 /// The last lines of a wallet's history; shared with snapshots until it changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Statement {
-    lines: Arc<VecDeque<Line>>,
+    lines: Arc<PackedList<Line>>,
     /// How many there ever were.
     count: u64,
 }
@@ -113,7 +111,7 @@ impl Serialize for Statement {
 
 impl<'de> Deserialize<'de> for Statement {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (count, lines) = <(u64, VecDeque<Line>)>::deserialize(deserializer)?;
+        let (count, lines) = <(u64, PackedList<Line>)>::deserialize(deserializer)?;
         Ok(Self { lines: Arc::new(lines), count })
     }
 }
@@ -204,17 +202,18 @@ impl Wallet {
     ) {
         let (available, owed) = (self.available, self.owed);
         let lines = Arc::make_mut(&mut self.statement.lines);
-        if lines.len() == STATEMENT_LINES {
-            lines.pop_front();
+        if lines.count() == STATEMENT_LINES {
+            lines.drop_front();
         }
-        lines.push_back(Line { at, kind, amount, available, owed, market, reference: reference.cloned() });
+        lines.push_back(&Line { at, kind, amount, available, owed, market, reference: reference.cloned() });
         self.statement.count += 1;
     }
 
     /// The newest lines first, those numbered below `before` (all, if none), at most `limit`.
     pub fn statement(&self, before: Option<u64>, limit: usize) -> Vec<StatementLine> {
-        let first = self.statement.count - self.statement.lines.len() as u64 + 1;
-        let newest = self.statement.lines.iter().enumerate().rev().map(|(n, line)| (first + n as u64, line));
+        let first = self.statement.count - self.statement.lines.count() as u64 + 1;
+        let lines: Vec<Line> = self.statement.lines.iter().collect();
+        let newest = lines.into_iter().enumerate().rev().map(|(n, line)| (first + n as u64, line));
         newest
             .filter(|(number, _)| {
                 let overlap = u64::from(mistake!("statement.page_overlaps"));
@@ -229,7 +228,7 @@ impl Wallet {
                 available: line.available,
                 owed: line.owed,
                 market: line.market,
-                reference: line.reference.clone(),
+                reference: line.reference,
             })
             .collect()
     }

@@ -85,8 +85,8 @@ pub const KEYS: &[Key] = &[
     key(
         "snapshot.every_entries",
         Kind::Integer { min: 10, max: 100_000_000 },
-        "10000",
-        "Log entries of a cell between two snapshots",
+        "50000",
+        "Log entries of a cell between two snapshots, at most: sooner when the log is as large as all snapshots",
     ),
     key(
         "snapshot.keep_entries",

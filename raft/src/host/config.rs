@@ -38,7 +38,8 @@ pub struct HostConfig {
     pub heartbeat: Duration,
     /// A follower that has heard nothing for a random time in this range campaigns.
     pub election: (Duration, Duration),
-    /// Entries between two snapshots of a cell.
+    /// Entries between two snapshots of a cell, at most: a log that has grown as large as the snapshots that
+    /// would replace it asks for them sooner.
     pub snapshot_every: u64,
     /// Entries kept behind a snapshot for followers that lag. At least 10,000 outside of tests
     /// (openraft #2116: a purge that overtakes a queued apply ends the group).
@@ -83,7 +84,7 @@ impl HostConfig {
             reserve_bytes: 16 << 20,
             heartbeat: Duration::from_millis(100),
             election: (Duration::from_millis(250), Duration::from_millis(500)),
-            snapshot_every: 10_000,
+            snapshot_every: 50_000,
             keep_log: 10_000,
             max_in_flight: 4,
             gather: 32,

@@ -30,8 +30,6 @@ const MARK_AFTER_IDLE: Duration = Duration::from_millis(10);
 const RETRY_FULL: Duration = Duration::from_millis(500);
 /// How long a write is put off when a simulation asks for a slow disk.
 const SLOW: Duration = Duration::from_millis(5);
-/// Sealed segments that may lie about before groups are asked to purge.
-const SEALED_KEPT: usize = 2;
 
 /// The segment that is being written.
 #[derive(Debug)]
@@ -204,8 +202,8 @@ impl Shared {
         WalStats { segments, spares, full: state.full, ..state.stats.clone() }
     }
 
-    pub fn pinning(&self) -> Vec<Group> {
-        self.state().book.pinning(SEALED_KEPT)
+    pub fn pinning(&self, keep: usize) -> Vec<Group> {
+        self.state().book.pinning(keep)
     }
 
     pub fn begin_close(&self) {

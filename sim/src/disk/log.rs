@@ -347,7 +347,7 @@ impl Story<'_> {
                 time::sleep(Duration::from_micros(us)).await;
             }
             30..35 => {
-                for group in wal.pinning() {
+                for group in wal.pinning(2) {
                     let (_, next) = self.last().bounds(group);
                     if next > 0 {
                         self.purge(wal, group, next - 1);
@@ -430,7 +430,7 @@ impl Story<'_> {
         if fate.reason().is_some() {
             return Ok(true);
         }
-        let (stats, pinning) = (wal.stats(), wal.pinning());
+        let (stats, pinning) = (wal.stats(), wal.pinning(2));
         ensure!(
             stats.segments <= SEGMENTS_KEPT || !pinning.is_empty(),
             "Disk",

@@ -47,7 +47,13 @@ impl<T: Clone> Chunks<T> {
     pub fn push(&mut self, value: T) {
         match self.chunks.last_mut() {
             Some(last) if last.len() < CHUNK => Arc::make_mut(last).push(value),
-            _ => self.chunks.push(Arc::new(vec![value])),
+            // A list that has filled one chunk will fill another.
+            Some(_) => {
+                let mut next = Vec::with_capacity(CHUNK);
+                next.push(value);
+                self.chunks.push(Arc::new(next));
+            }
+            None => self.chunks.push(Arc::new(vec![value])),
         }
     }
 

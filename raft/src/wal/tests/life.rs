@@ -175,13 +175,14 @@ fn groups_that_keep_old_segments_are_named_until_they_purge() {
     run(async {
         let (wal, _) = open(&MemDisk::new(1), tiny()).await;
         put(&wal, 5, entries(1, 1, 1, 10)).await.unwrap();
-        assert!(wal.pinning().is_empty());
+        assert!(wal.pinning(2).is_empty());
         let last = fill(&wal, 5, true).await;
-        assert_eq!(wal.pinning(), [5]);
+        assert_eq!(wal.pinning(2), [5]);
+        assert!(wal.pinning(4).is_empty());
         assert_eq!(wal.stats().segments, 5);
         put(&wal, 5, purge(1)).await.unwrap();
         put(&wal, 1, purge(last)).await.unwrap();
-        assert!(wal.pinning().is_empty());
+        assert!(wal.pinning(2).is_empty());
         assert_eq!(wal.stats().segments, 1);
     });
 }
