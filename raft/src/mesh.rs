@@ -2,13 +2,15 @@
 //!
 //! Messages are written into a buffer per peer and class; [`Mesh::flush`], called once per turn of
 //! the node's scheduler, sends each buffer as one frame. So the appends of all groups to a peer
-//! travel together, and all their replies too. What must never live here: what a message means
+//! travel together, and all their replies too. Whoever asks hears of it when a request could not be sent; whoever
+//! waits for a reply does not, so replies are kept until the transport has room for them, or the connection
+//! breaks. What must never live here: what a message means
 //! ([`crate::consensus`], [`crate::pump`], [`crate::host`] know), and sockets ([`crate::seam`]).
 
 mod frame;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fmt,
     future::Future,
     mem,
@@ -26,8 +28,9 @@ use frame::{Header, Messages};
 
 use crate::{
     ids::NodeId,
-    mistake,
+    mistake, reached,
     seam::{Class, Transport},
+    seldom,
 };
 
 /// A buffer is sent without waiting for the end of the turn when it has grown to this.
@@ -119,6 +122,14 @@ struct Buffer {
     messages: u64,
     /// Requests in the buffer, to be failed if the transport does not take the frame.
     requests: Vec<u64>,
+    /// Frames of replies that the transport had no room for: they go first.
+    kept: VecDeque<Bytes>,
+}
+
+impl Buffer {
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.kept.is_empty()
+    }
 }
 
 #[derive(Default)]
@@ -234,7 +245,7 @@ impl Mesh {
             let inner = &mut *guard;
             for (to, peer) in &mut inner.peers {
                 for class in Class::ALL {
-                    if !peer.buffers[class as usize].bytes.is_empty() {
+                    if !peer.buffers[class as usize].is_empty() {
                         failed.append(&mut send(&*self.net, *to, class, peer, &mut inner.stats));
                     }
                 }
@@ -287,19 +298,50 @@ fn append(buffer: &mut Buffer, header: Header, write: impl FnOnce(&mut Vec<u8>))
 /// Sends a buffer; the requests that were lost with it.
 fn send(net: &dyn Transport, to: NodeId, class: Class, peer: &mut Peer, stats: &mut MeshStatus) -> Vec<Done> {
     let buffer = &mut peer.buffers[class as usize];
+    let mut push = |frame: Bytes, messages: u64| {
+        let len = frame.len() as u64;
+        let taken = !seldom!("mesh.no_room") && net.send(to, class, frame);
+        if taken {
+            stats.frames_sent += 1;
+            stats.messages_sent += messages;
+            stats.bytes_sent += len;
+        } else {
+            stats.dropped += 1;
+        }
+        taken
+    };
+    while let Some(frame) = buffer.kept.front() {
+        if !push(frame.clone(), Messages::of(frame.clone()).count() as u64) {
+            break;
+        }
+        buffer.kept.pop_front();
+    }
     let bytes = Bytes::from(mem::take(&mut buffer.bytes));
     let messages = mem::take(&mut buffer.messages);
-    let len = bytes.len() as u64;
-    if net.send(to, class, bytes) {
+    let has_turn = !bytes.is_empty() && buffer.kept.is_empty();
+    if has_turn && push(bytes.clone(), messages) {
         buffer.requests.clear();
-        stats.frames_sent += 1;
-        stats.messages_sent += messages;
-        stats.bytes_sent += len;
         return Vec::new();
     }
-    stats.dropped += 1;
+    if !net.connected(to) {
+        buffer.kept.clear();
+    } else if let Some(replies) = replies_of(bytes)
+        && !mistake!("mesh.refused_replies_are_lost")
+    {
+        reached!("mesh.replies_kept");
+        buffer.kept.push_back(replies);
+    }
     let requests = mem::take(&mut buffer.requests);
     requests.iter().filter_map(|id| peer.pending.remove(id)).collect()
+}
+
+/// The replies in a frame, as a frame of their own.
+fn replies_of(frame: Bytes) -> Option<Bytes> {
+    let mut replies = Vec::new();
+    for (header, body) in Messages::of(frame).filter(|(header, _)| header.reply) {
+        header.write(&mut replies, |to| to.extend_from_slice(&body));
+    }
+    (!replies.is_empty()).then(|| replies.into())
 }
 
 fn fail(lost: Vec<Done>, why: Lost) {

@@ -57,6 +57,9 @@ impl Key {
         bytes[8..10].copy_from_slice(&index.to_le_bytes());
         let text = reference.as_str().as_bytes();
         bytes[10..10 + text.len()].copy_from_slice(text);
+        if mistake!("reference.case_is_ignored") {
+            bytes[10..].make_ascii_lowercase();
+        }
         Self { account, hash: xxh3_128(&bytes[..10 + text.len()]).into() }
     }
 

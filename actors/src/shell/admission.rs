@@ -176,6 +176,7 @@ impl Admission {
             Urgency::NewOrder if room.waiting.load(Ordering::Relaxed) > 0 => 0,
             Urgency::NewOrder => room.for_orders(),
             Urgency::Funding => room.most * 3 / 4,
+            Urgency::Other if mistake!("admission.others_shed_like_orders") => room.for_orders(),
             Urgency::Other => room.most,
         };
         let most = if mistake!("admission.no_limit") { usize::MAX } else { most };

@@ -70,6 +70,9 @@ impl Exchange {
     pub(super) fn room_for_orders(&self) -> Result<(), Failure> {
         if self.host.disk_is_full() && !mistake!("disk.full_takes_orders") {
             reached!("busy.disk_full");
+            if mistake!("disk.full_is_called_busy") {
+                return Err(Failure::Api(ApiError::Busy { retry_after_ms: FULL_RETRY_MS }));
+            }
             Err(Failure::Api(ApiError::DiskFull { retry_after_ms: FULL_RETRY_MS }))
         } else {
             Ok(())

@@ -110,7 +110,11 @@ impl Exchange {
                 outbox: here.outbox.iter().map(|(to, waiting)| (*to, *waiting as u64)).collect(),
             })
             .collect();
-        let leads = cells.iter().filter(|cell| cell.leader == Some(self.world.node.0)).count() as u32;
+        let own = |cell: &&CellReport| {
+            cell.leader == Some(self.world.node.0)
+                || (cell.leader.is_some() && mistake!("status.followed_counts_as_led"))
+        };
+        let leads = cells.iter().filter(own).count() as u32;
         // One sentence is enough to send someone to the node's log, which has them all.
         let told = status.notices.iter().next();
         let full = "the log's disk is full: make room, and bets are taken again; reads, cancels and settlement go on";

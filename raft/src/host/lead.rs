@@ -162,7 +162,9 @@ pub(super) async fn give_up<M: Machine>(host: &Host<M>) {
 
 /// Hands over every cell this node leads, then waits for what is under way.
 pub(super) async fn drain<M: Machine>(host: &Host<M>) {
-    give_up(host).await;
+    if !mistake!("drain.hands_nothing_over") {
+        give_up(host).await;
+    }
     while host.groups.values().any(|group| !group.is_idle()) {
         timer::sleep(Duration::from_millis(5)).await;
     }

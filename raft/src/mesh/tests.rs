@@ -96,6 +96,49 @@ fn every_request_is_answered_whatever_happens_to_the_connection() {
 }
 
 #[test]
+fn replies_are_kept_until_there_is_room_for_them() {
+    let (wire, mesh) = mesh();
+    let (other_wire, other) = self::mesh();
+    let answers = Answers::default();
+    let full = |wire: &Wire, is: bool| *wire.full.lock().unwrap() = is;
+    for group in 0..3 {
+        ask(&mesh, &answers, group, Kind::Append);
+        mesh.flush();
+    }
+    let mut got = Vec::new();
+    for (_, _, frame) in mem::take(&mut *wire.sent.lock().unwrap()) {
+        other.receive(NodeId(1), frame, |incoming| got.push(incoming));
+    }
+    full(&other_wire, true);
+    // Replies and requests are in one frame, and only these are lost with it.
+    let lost = Answers::default();
+    ask(&other, &lost, 9, Kind::Append);
+    for incoming in &got[..2] {
+        other.reply(incoming.reply, |body| body.push(incoming.group as u8));
+        other.flush();
+    }
+    assert_eq!(lost.lock().unwrap()[..], [(9, Err(Lost::NotConnected))]);
+    full(&other_wire, false);
+    other.reply(got[2].reply, |body| body.push(2));
+    other.flush();
+    for (_, _, frame) in mem::take(&mut *other_wire.sent.lock().unwrap()) {
+        mesh.receive(NodeId(2), frame, |_| panic!("only answers"));
+    }
+    let answered = [0, 1, 2].map(|group| (group, Ok(Bytes::from(vec![group as u8]))));
+    assert_eq!(answers.lock().unwrap()[..], answered);
+
+    // With the connection goes what was kept for it.
+    full(&other_wire, true);
+    other.reply(got[0].reply, |_| ());
+    other.flush();
+    *other_wire.down.lock().unwrap() = true;
+    other.flush();
+    full(&other_wire, false);
+    other.flush();
+    assert!(other_wire.sent.lock().unwrap().is_empty());
+}
+
+#[test]
 fn requests_under_way_are_bounded_and_can_be_given_up() {
     let (_wire, mesh) = mesh();
     let answers = Answers::default();

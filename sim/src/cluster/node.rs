@@ -23,6 +23,7 @@ use stakehold_actors::{
 use stakehold_raft::{
     CellId, Cells, HostConfig, NodeId,
     disk::MemDisk,
+    host::Role,
     seam::{Class, Clock, Inbound, World},
 };
 use tokio::{
@@ -57,7 +58,8 @@ struct Left {
     answers: Mutex<Vec<Answer>>,
     fed: Mutex<Vec<(MarketId, FeedEvent)>>,
     settled: AtomicBool,
-    drained: AtomicBool,
+    /// The cells that a node still led when it had drained.
+    drained: Mutex<Option<Vec<CellId>>>,
 }
 
 /// A life of a node, from its start to its end.
@@ -112,8 +114,8 @@ pub enum End {
     NoStart(String),
     /// It panicked.
     Panic(String),
-    /// It drained, as it was asked to.
-    Drained,
+    /// It drained, as it was asked to, and still led these cells.
+    Drained(Vec<CellId>),
 }
 
 impl SimNode {
@@ -240,8 +242,8 @@ impl SimNode {
         if let Some(reason) = life.fate.reason() {
             return Some(End::Fate(reason));
         }
-        if life.left.drained.load(Ordering::Relaxed) {
-            return Some(End::Drained);
+        if let Some(led) = lock(&life.left.drained).take() {
+            return Some(End::Drained(led));
         }
         if life.kernel.is_none()
             && let Some(started) = lock(&life.left.started).take()
@@ -346,8 +348,10 @@ impl Life {
         let (host, left) = (kernel.host.clone(), self.left.clone());
         runtime.spawn(async move {
             host.drain(limit).await;
+            let led =
+                host.cells().filter(|group| group.status().role == Role::Leader).map(|group| group.id()).collect();
             host.stop().await;
-            left.drained.store(true, Ordering::Relaxed);
+            *lock(&left.drained) = Some(led);
         });
     }
 

@@ -11,6 +11,7 @@ pub mod entity;
 mod faults;
 pub(super) mod i7_replicas;
 mod l1_rest;
+mod leave;
 mod looks;
 mod programs;
 mod ruin;
@@ -27,7 +28,7 @@ use stakehold_actors::shell::Limits;
 use stakehold_raft::{CellId, Cells, HostConfig, NodeId, disk::Faults};
 use xxhash_rust::xxh3::xxh3_64;
 
-use self::{programs::Programs, ruin::Ruin};
+use self::{leave::Leaving, programs::Programs, ruin::Ruin};
 use super::{
     clients::{Clients, Counts},
     feeds::Feeds,
@@ -104,6 +105,7 @@ pub struct Run {
     /// Nodes through which everything was audited at the end.
     audited: BTreeSet<NodeId>,
     programs: Programs,
+    leaving: Leaving,
     resting: bool,
     undecided: usize,
     ruin: Ruin,
@@ -168,6 +170,7 @@ impl Run {
             ruin: Ruin::default(),
             failing: BTreeMap::new(),
             programs: Programs::new(ids.iter().copied(), setup.knows),
+            leaving: Leaving::default(),
             resting: false,
             config,
             setup,
@@ -282,6 +285,7 @@ impl Run {
         node.disk.set_faults(usual(&self.setup));
         node.disk_fails = false;
         self.watch.note("start", Some(id), &[node.lives + 1], String::new);
+        self.moved();
         let up = self.nodes.iter().filter(|(_, node)| node.life.is_some()).map(|(id, _)| *id);
         let config = HostConfig { format: self.programs.start(id, up), ..self.config.clone() };
         let node = self.nodes.get_mut(&id).expect("a node of the plan");
@@ -358,6 +362,10 @@ impl Run {
         if let End::Panic(message) = &end {
             self.watch.violated(violation_of(message));
         }
+        if let End::Drained(led) = &end {
+            self.has_left(id, led);
+        }
+        self.moved();
         self.look_at_reading(id, &end);
         self.look_at_start(id, &end);
         self.end(id, false);
@@ -445,6 +453,7 @@ impl Run {
                 && !self.resting
             {
                 self.faults += 1;
+                self.before_fault(&fault);
                 self.watch.note("fault", None, &[], || format!("{fault:?}"));
                 self.fault(&fault);
             }

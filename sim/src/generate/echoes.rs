@@ -1,7 +1,11 @@
 //! Who says the same thing twice at the same moment, or two things under one reference: a client that pressed
 //! twice, a bot with two connections. One effect and one answer for each content, whichever comes first.
+//! And who says it again under a reference that is another one by its capitals alone: that is two effects.
 
-use stakehold_actors::{api::Request, domain::types::Minor};
+use stakehold_actors::{
+    api::Request,
+    domain::types::{Minor, Reference},
+};
 
 use super::scenarios::Profile;
 use crate::{
@@ -30,8 +34,11 @@ pub fn steps(profile: &Profile, planned: &[Step], rng: &mut Rng) -> Vec<Step> {
         if rng.below(1_000) >= share {
             continue;
         }
-        let Some(request) = echo(&call.request, rng) else { continue };
+        let Some(mut request) = echo(&call.request, rng) else { continue };
         id += 1;
+        if id.is_multiple_of(4) {
+            shout(&mut request);
+        }
         let node = if rng.percent(50) { call.node } else { 1 + rng.below(u64::from(profile.nodes)) as u16 };
         let call = PlannedCall { id, node, request, ..call.clone() };
         steps.push(Step { at: at + rng.below(SOON_US), what: What::Call(call) });
@@ -50,6 +57,16 @@ fn echo(request: &Request, rng: &mut Rng) -> Option<Request> {
         }
     }
     Some(request)
+}
+
+/// The same reference in capitals.
+fn shout(request: &mut Request) {
+    if let Request::Place { reference, .. } | Request::Deposit { reference, .. } | Request::Withdraw { reference, .. } =
+        request
+        && let Ok(loud) = Reference::new(&reference.as_str().to_ascii_uppercase())
+    {
+        *reference = loud;
+    }
 }
 
 fn more(amount: Minor) -> Option<Minor> {

@@ -14,13 +14,14 @@ use crate::{
 };
 
 /// The plans of the corpus that show what other runs show too seldom.
-const PLANS: [&str; 13] = [
+const PLANS: [&str; 14] = [
     include_str!("../../corpus/acknowledgement-that-is-due-is-sent.plan"),
     include_str!("../../corpus/audit-follows-who-leads-now.plan"),
     include_str!("../../corpus/cell-that-ends-takes-its-node-along.plan"),
     include_str!("../../corpus/directory-wiped-twice-in-a-second.plan"),
     include_str!("../../corpus/format-waits-for-those-who-are-down.plan"),
     include_str!("../../corpus/late-answer-to-an-earlier-life-is-nobodys.plan"),
+    include_str!("../../corpus/leader-again-waits-for-no-old-tick.plan"),
     include_str!("../../corpus/log-that-fails-ends-the-node.plan"),
     include_str!("../../corpus/log-written-to-the-wrong-place-is-missed.plan"),
     include_str!("../../corpus/node-with-unreadable-disk-does-not-start.plan"),
@@ -169,5 +170,20 @@ fn furnish(profile: &mut Profile, needs: &[Need], rng: &mut Rng) {
             Need::Pending => (profile.accounts, profile.hot_wallet, profile.rate) = (4, 50, 160),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::museum::catalogue::EXHIBITS;
+
+    #[test]
+    fn what_a_plan_is_to_show_has_one() {
+        let by_plan: Vec<_> = EXHIBITS.iter().filter(|exhibit| exhibit.level == Level::Plan).collect();
+        for exhibit in &by_plan {
+            assert_eq!(guard(exhibit).setup.guards.as_deref(), Some(exhibit.name));
+        }
+        assert_eq!(by_plan.len(), PLANS.len());
     }
 }
