@@ -277,6 +277,7 @@ impl<M: Machine> Host<M> {
                 records: log.records,
                 entries: log.entries,
                 segments: log.segments,
+                segments_kept: sealed_kept(self.snapshots.bytes(), self.config.segment_bytes, log.full),
                 full: log.full,
             },
             mesh: self.mesh.status(),

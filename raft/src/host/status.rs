@@ -120,6 +120,9 @@ pub struct LogStatus {
     pub entries: u64,
     /// Segment files that hold records.
     pub segments: u64,
+    /// So many sealed ones may lie about before cells are asked to make a snapshot: as much as their snapshots
+    /// take, within bounds.
+    pub segments_kept: usize,
     /// The disk has no room for another segment: what is prepared is for cancels and settlement.
     pub full: bool,
 }

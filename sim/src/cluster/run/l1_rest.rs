@@ -19,9 +19,9 @@ const AUDITS: u64 = u64::MAX;
 /// As many calls that ask for the state of the whole cluster.
 const STATUSES: u64 = AUDITS - 64;
 
-/// So many segments a log may have that has nothing to do: the newest, those that nobody hurries to let go, and
-/// what those end in that do.
-const SEGMENTS: u64 = 6;
+/// So many segments a log that has nothing to do may have besides those that nobody hurries to let go: the newest,
+/// and what those end in that do.
+const SEGMENTS: u64 = 4;
 
 /// A node that cannot serve, says of a cell what is no longer so, still has something to do for a client, keeps
 /// awake what has nothing to do, or in its log what nobody needs.
@@ -50,9 +50,9 @@ fn busy(id: NodeId, node: &SimNode) -> Option<String> {
             gauge.cell, gauge.outbox_age_ms
         ));
     }
-    let segments = kernel.host.status().log.segments;
-    if segments > SEGMENTS {
-        return Some(format!("the log of {id} still has {segments} segments"));
+    let log = kernel.host.status().log;
+    if log.segments > log.segments_kept as u64 + SEGMENTS {
+        return Some(format!("the log of {id} still has {} segments", log.segments));
     }
     let awake = load.markets + load.wallets;
     (awake > 0).then(|| format!("{id} keeps {awake} actors awake that have nothing to do"))
