@@ -24,7 +24,7 @@ use serde::Serialize;
 use tokio::sync::{Notify, oneshot};
 
 pub(crate) use frame::Kind;
-use frame::{Header, Messages};
+use frame::{HEADER, Header, Messages};
 
 use crate::{
     ids::NodeId,
@@ -325,23 +325,32 @@ fn send(net: &dyn Transport, to: NodeId, class: Class, peer: &mut Peer, stats: &
     }
     if !net.connected(to) {
         buffer.kept.clear();
-    } else if let Some(replies) = replies_of(bytes)
-        && !mistake!("mesh.refused_replies_are_lost")
-    {
-        reached!("mesh.replies_kept");
-        buffer.kept.push_back(replies);
+    } else if !mistake!("mesh.refused_replies_are_lost") {
+        let frames = replies_of(bytes, net.largest().min(FULL_FRAME), net.largest());
+        reached!("mesh.replies_kept", !frames.is_empty());
+        buffer.kept.extend(frames);
     }
     let requests = mem::take(&mut buffer.requests);
     requests.iter().filter_map(|id| peer.pending.remove(id)).collect()
 }
 
-/// The replies in a frame, as a frame of their own.
-fn replies_of(frame: Bytes) -> Option<Bytes> {
-    let mut replies = Vec::new();
+/// The replies in a frame, in frames of `full` bytes, or of one reply: those that are larger than `largest` can
+/// never be sent, and must not be in the way of others.
+fn replies_of(frame: Bytes, full: usize, largest: usize) -> Vec<Bytes> {
+    let mut frames: Vec<Vec<u8>> = Vec::new();
     for (header, body) in Messages::of(frame).filter(|(header, _)| header.reply) {
-        header.write(&mut replies, |to| to.extend_from_slice(&body));
+        let mut reply = Vec::with_capacity(HEADER + body.len());
+        header.write(&mut reply, |to| to.extend_from_slice(&body));
+        if reply.len() > largest {
+            tracing::warn!(kind = ?header.kind, bytes = reply.len(), largest, "a reply is larger than any frame may be");
+            continue;
+        }
+        match frames.last_mut() {
+            Some(last) if last.len() + reply.len() <= full => last.append(&mut reply),
+            _ => frames.push(reply),
+        }
     }
-    (!replies.is_empty()).then(|| replies.into())
+    frames.into_iter().map(Bytes::from).collect()
 }
 
 fn fail(lost: Vec<Done>, why: Lost) {

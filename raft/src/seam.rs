@@ -77,6 +77,10 @@ pub trait Transport: Send + Sync + 'static {
     fn send(&self, to: NodeId, class: Class, frame: Bytes) -> bool;
     /// Whether a connection to the peer is up now.
     fn connected(&self, to: NodeId) -> bool;
+    /// No frame of more bytes is ever taken.
+    fn largest(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// Receives what [`Transport`] delivers. Called on the node's runtime thread; must not block.

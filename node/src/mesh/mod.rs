@@ -253,6 +253,12 @@ impl Transport for Mesh {
     fn connected(&self, to: NodeId) -> bool {
         self.lane(to, LaneKind::Main).is_some_and(|lane| lane.is_up())
     }
+
+    fn largest(&self) -> usize {
+        let limits = &self.config.limits;
+        let queues = Class::ALL.map(|class| limits.queue_bytes(class).saturating_sub(queue::LENGTH_BYTES));
+        queues.into_iter().fold(limits.frame_bytes, usize::min)
+    }
 }
 
 #[cfg(test)]

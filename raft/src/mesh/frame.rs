@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes};
 use crate::seam::Class;
 
 const REPLY: u8 = 0x80;
-const HEADER: usize = 1 + 2 + 8 + 4;
+pub(super) const HEADER: usize = 1 + 2 + 8 + 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

@@ -7,11 +7,16 @@ struct Wire {
     sent: Mutex<Vec<(NodeId, Class, Bytes)>>,
     down: Mutex<bool>,
     full: Mutex<bool>,
+    /// Frames are small.
+    small: Mutex<bool>,
 }
+
+/// What a small frame has room for.
+const SMALL: usize = 64;
 
 impl Transport for Wire {
     fn send(&self, to: NodeId, class: Class, frame: Bytes) -> bool {
-        if *self.full.lock().unwrap() {
+        if *self.full.lock().unwrap() || frame.len() > self.largest() {
             return false;
         }
         self.sent.lock().unwrap().push((to, class, frame));
@@ -20,6 +25,10 @@ impl Transport for Wire {
 
     fn connected(&self, _to: NodeId) -> bool {
         !*self.down.lock().unwrap()
+    }
+
+    fn largest(&self) -> usize {
+        if *self.small.lock().unwrap() { SMALL } else { usize::MAX }
     }
 }
 
@@ -134,6 +143,34 @@ fn replies_are_kept_until_there_is_room_for_them() {
     *other_wire.down.lock().unwrap() = true;
     other.flush();
     full(&other_wire, false);
+    other.flush();
+    assert!(other_wire.sent.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_reply_that_no_frame_has_room_for_is_in_nobodys_way() {
+    let (wire, mesh) = mesh();
+    let (other_wire, other) = self::mesh();
+    let answers = Answers::default();
+    (0..4).for_each(|group| ask(&mesh, &answers, group, Kind::Append));
+    mesh.flush();
+    let mut got = Vec::new();
+    for (_, _, frame) in mem::take(&mut *wire.sent.lock().unwrap()) {
+        other.receive(NodeId(1), frame, |incoming| got.push(incoming));
+    }
+    *other_wire.small.lock().unwrap() = true;
+    for (incoming, len) in got.iter().zip([20, SMALL, 20, 20]) {
+        other.reply(incoming.reply, |body| body.resize(body.len() + len, 1));
+    }
+    other.flush();
+    assert!(other_wire.sent.lock().unwrap().is_empty(), "all of them are too much for a frame");
+    other.flush();
+    for (_, _, frame) in mem::take(&mut *other_wire.sent.lock().unwrap()) {
+        assert!(frame.len() <= SMALL);
+        mesh.receive(NodeId(2), frame, |_| panic!("only answers"));
+    }
+    let answered: Vec<u16> = answers.lock().unwrap().iter().map(|(group, _)| *group).collect();
+    assert_eq!(answered, [0, 2, 3]);
     other.flush();
     assert!(other_wire.sent.lock().unwrap().is_empty());
 }
