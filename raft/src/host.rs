@@ -277,11 +277,16 @@ impl<M: Machine> Host<M> {
                 records: log.records,
                 entries: log.entries,
                 segments: log.segments,
-                segments_kept: sealed_kept(self.snapshots.bytes(), self.config.segment_bytes, log.full),
+                segments_kept: self.segments_kept(log.full),
                 full: log.full,
             },
             mesh: self.mesh.status(),
         }
+    }
+
+    /// Sealed segments that may lie about before groups are asked to make a snapshot and let go.
+    fn segments_kept(&self, full: bool) -> usize {
+        segments_kept(self.snapshots.bytes(), self.config.segment_bytes, full)
     }
 
     /// Hands over what this node leads and finishes what is under way, within `limit`.
@@ -459,12 +464,12 @@ async fn alarms<M: Machine>(host: Weak<Host<M>>, turn: Arc<Turn>) {
     }
 }
 
-/// Sealed segments that may lie about before groups are asked to make a snapshot and let go.
+/// By how large all snapshots and one segment are, in bytes, and whether the disk is full.
 ///
 /// A snapshot costs as much as its cell holds, so the log is let grow until it is as large as the snapshots
 /// that replace it: however much the cells hold, what snapshots cost a call stays what it was. But not without
 /// end: a node that starts reads it all. And not on a full disk.
-fn sealed_kept(snapshots: u64, segment: u64, full: bool) -> usize {
+fn segments_kept(snapshots: u64, segment: u64, full: bool) -> usize {
     const LEAST: u64 = 2;
     const MOST: u64 = 16;
     if full { LEAST as usize } else { (snapshots / segment).clamp(LEAST, MOST) as usize }
@@ -483,8 +488,7 @@ async fn compact<M: Machine>(host: Weak<Host<M>>) {
                 engine.compact().await;
             }
         }
-        let (full, segment) = (host.wal.stats().full, host.config.segment_bytes);
-        let pinning = host.wal.pinning(sealed_kept(host.snapshots.bytes(), segment, full));
+        let pinning = host.wal.pinning(host.segments_kept(host.wal.stats().full));
         for group in pinning.iter().filter(|_| !mistake!("log.never_compacted")) {
             if let Some(engine) = host.groups.get(&CellId(*group)).and_then(|group| group.engine()) {
                 engine.compact().await;
@@ -500,13 +504,13 @@ async fn compact<M: Machine>(host: Weak<Host<M>>) {
 
 #[cfg(test)]
 mod tests {
-    use super::sealed_kept;
+    use super::segments_kept;
 
     #[test]
     fn the_log_may_grow_as_large_as_the_snapshots_within_bounds() {
         for (snapshots, kept) in [(0, 2), (1000, 2), (5000, 5), (16_999, 16), (1 << 40, 16)] {
-            assert_eq!(sealed_kept(snapshots, 1000, false), kept);
-            assert_eq!(sealed_kept(snapshots, 1000, true), 2);
+            assert_eq!(segments_kept(snapshots, 1000, false), kept);
+            assert_eq!(segments_kept(snapshots, 1000, true), 2);
         }
     }
 }

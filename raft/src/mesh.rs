@@ -326,7 +326,7 @@ fn send(net: &dyn Transport, to: NodeId, class: Class, peer: &mut Peer, stats: &
     if !net.connected(to) {
         buffer.kept.clear();
     } else if !mistake!("mesh.refused_replies_are_lost") {
-        let frames = replies_of(bytes, net.largest().min(FULL_FRAME), net.largest());
+        let frames = replies_of(bytes, net.largest());
         reached!("mesh.replies_kept", !frames.is_empty());
         buffer.kept.extend(frames);
     }
@@ -334,9 +334,9 @@ fn send(net: &dyn Transport, to: NodeId, class: Class, peer: &mut Peer, stats: &
     requests.iter().filter_map(|id| peer.pending.remove(id)).collect()
 }
 
-/// The replies in a frame, in frames of `full` bytes, or of one reply: those that are larger than `largest` can
-/// never be sent, and must not be in the way of others.
-fn replies_of(frame: Bytes, full: usize, largest: usize) -> Vec<Bytes> {
+/// The replies in a frame, in frames that the transport may take, none much fuller than a buffer gets. One that
+/// is larger than any frame may be can never be sent, and must not be in the way of others.
+fn replies_of(frame: Bytes, largest: usize) -> Vec<Bytes> {
     let mut frames: Vec<Vec<u8>> = Vec::new();
     for (header, body) in Messages::of(frame).filter(|(header, _)| header.reply) {
         let mut reply = Vec::with_capacity(HEADER + body.len());
@@ -346,7 +346,7 @@ fn replies_of(frame: Bytes, full: usize, largest: usize) -> Vec<Bytes> {
             continue;
         }
         match frames.last_mut() {
-            Some(last) if last.len() + reply.len() <= full => last.append(&mut reply),
+            Some(last) if last.len() + reply.len() <= FULL_FRAME.min(largest) => last.append(&mut reply),
             _ => frames.push(reply),
         }
     }

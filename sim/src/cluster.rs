@@ -4,8 +4,8 @@
 //! - [`node`]: a node's disk and its lives. `seam`: the world it sees. [`wires`]: what is between nodes.
 //! - `told`: what an entry is, as the trace says it.
 //! - [`clients`]: who asks. [`watch`]: who looks. `asked`: what commands are held against; `answers`,
-//!   `i8_verdicts`, `i8_reads`, `history`, `feeds`: what answers, feeds and leaders are; `memory`: what
-//!   logs find again.
+//!   `room`, `i8_verdicts`, `i8_reads`, `history`, `feeds`: what answers, feeds and leaders are; `memory`:
+//!   what logs find again.
 //! - [`coverage`]: what was tried.
 
 mod answers;
@@ -18,6 +18,7 @@ mod i8_reads;
 mod i8_verdicts;
 mod memory;
 pub mod node;
+mod room;
 pub mod run;
 mod seam;
 mod told;

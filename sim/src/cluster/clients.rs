@@ -17,11 +17,12 @@ use super::{
     answers, asked,
     history::{Asked, History},
     node::Answer,
+    room::{Room, is_order},
     watch::Watch,
 };
 use crate::{
     oracles::Violation,
-    plan::{Fault, Net, Plan, PlannedCall, Setup},
+    plan::{Fault, Net, Plan, PlannedCall},
     rng,
 };
 
@@ -35,8 +36,6 @@ const INTRUDER: u64 = 1 << 62;
 const WAIT_US: u64 = 100_000;
 /// Tries after which a client is patient.
 const OFTEN: u64 = 20;
-/// Fewer calls than this may all be of those whose clients have gone.
-const SMALL_ROOM: usize = 128;
 /// How long it waits then.
 const PATIENT_MS: u64 = 2_000;
 
@@ -137,10 +136,7 @@ pub struct Clients {
     calm_until: u64,
     /// The plan sets clocks.
     clocks_wrong: bool,
-    /// Attempts that a node works on, whether or not a client still waits for them.
-    served: BTreeMap<u64, (NodeId, Share)>,
-    /// Calls that a cell has room for; none, where cells may be busy for other reasons.
-    room: usize,
+    room: Room,
     /// What operators were told of the whole cluster, by call; the newest attempt's.
     statuses: BTreeMap<u64, ClusterStatus>,
     /// So long a call looks for a leader at least, if it has the time.
@@ -166,8 +162,7 @@ impl Clients {
             bet: BTreeSet::new(),
             calm_until: plan.calm_until(),
             statuses: BTreeMap::new(),
-            served: BTreeMap::new(),
-            room: room(&plan.setup),
+            room: Room::new(&plan.setup),
             clocks_wrong: plan.faults().any(|(_, fault)| matches!(fault, Fault::Clock { .. })),
             led_again_us: plan.setup.tuning.election_ms.1 * 4 * 1_000,
             counts: Counts::default(),
@@ -315,7 +310,7 @@ impl Clients {
         let Attempt { call, node, .. } = *self.attempts.get(&attempt)?;
         let call = &self.calls[&call];
         let request = call.request.clone()?;
-        self.served.insert(attempt, (node, Share::of(&request)));
+        self.room.enter(attempt, node, &request);
         let principal = match asked::owner(&request) {
             Some(account) if !call.planned.operator => Principal::Account(account),
             _ => Principal::Operator,
@@ -334,31 +329,11 @@ impl Clients {
             }
             return;
         }
-        if let Some((_, share)) = self.served.remove(&answer.attempt)
-            && matches!(answer.outcome, Err(ApiError::Busy { .. }))
-            && let Some(message) = self.shed(share)
-        {
-            watch.violated(Violation::new("Gateway", message));
+        if let Err(violation) = self.room.leave(answer.attempt, &answer.outcome) {
+            watch.violated(violation);
         }
         let latency = self.latency(answer.attempt, 1);
         self.later(answer.at + latency, Todo::Answer(answer.attempt, Box::new(answer.outcome)));
-    }
-
-    /// Why a cell cannot have been busy, in a sentence, if it cannot. Orders have half of the room, what funds
-    /// them half of what is left, and everything else the rest for itself. An order may have room twice, for its
-    /// funding too, and twice more where it was asked for again at another leader; some that nobody waits for
-    /// any longer have room as well, so of a small one nothing is known.
-    fn shed(&self, share: Share) -> Option<String> {
-        let sum = |what: fn(Share) -> usize| self.served.values().map(|(_, share)| what(*share)).sum::<usize>();
-        let orders = sum(|share| if let Share::Orders(count) = share { count } else { 0 });
-        let others = sum(|share| if let Share::Others(count) = share { count } else { 0 });
-        let (kind, possible) = match share {
-            Share::Orders(own) => ("orders", self.room < SMALL_ROOM || 4 * (orders + own) + others > self.room / 2),
-            Share::Others(own) => ("calls that are no orders", others + own > self.room / 4),
-        };
-        (self.room > 0 && !possible).then(|| {
-            format!("{kind} found a cell busy that has room for {}, with {orders} orders and {others} other calls under way", self.room)
-        })
     }
 
     /// The node cannot be connected to: the client notices at once.
@@ -368,7 +343,7 @@ impl Clients {
 
     /// The process of a node is gone: whoever is connected to it notices.
     pub fn lost(&mut self, now: u64, node: NodeId) {
-        self.served.retain(|_, (at, _)| *at != node);
+        self.room.lost(node);
         let at_it: Vec<u64> =
             self.attempts.iter().filter(|(_, attempt)| attempt.node == node).map(|(id, _)| *id).collect();
         for attempt in at_it {
@@ -491,35 +466,6 @@ impl Clients {
             _ => {}
         }
     }
-}
-
-/// What a call takes of a cell's room.
-#[derive(Clone, Copy, Debug)]
-enum Share {
-    Orders(usize),
-    Others(usize),
-}
-
-impl Share {
-    fn of(request: &Request) -> Self {
-        match request {
-            Request::Place { orders, .. } => Self::Orders(orders.len()),
-            Request::Replace { .. } => Self::Orders(1),
-            Request::Cancel { orders, .. } => Self::Others(orders.len()),
-            _ => Self::Others(1),
-        }
-    }
-}
-
-/// Calls that a cell has room for, where that alone decides.
-fn room(setup: &Setup) -> usize {
-    let tuning = &setup.tuning;
-    if setup.seldom > 0 || tuning.max_queue < tuning.calls_per_cell { 0 } else { tuning.calls_per_cell }
-}
-
-/// What is shed first when there is no room.
-fn is_order(request: &Request) -> bool {
-    matches!(request, Request::Place { .. } | Request::Replace { .. })
 }
 
 /// An audit's answer that is not zero.

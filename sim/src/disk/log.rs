@@ -48,8 +48,10 @@ const IDENTITY: [u8; 32] = [7; 32];
 const PATIENCE: Duration = Duration::from_secs(30);
 /// So long all of the log's tasks have come to rest.
 const REST: Duration = Duration::from_millis(100);
-/// Segments that may lie about although nobody needs them.
-const SEGMENTS_KEPT: u64 = 3;
+/// Sealed segments that may lie about before groups are asked to let go, as a node has it whose snapshots are small.
+const SEALED_KEPT: usize = 2;
+/// Segments that may lie about although nobody needs them: those, and the newest.
+const SEGMENTS_KEPT: u64 = SEALED_KEPT as u64 + 1;
 
 /// What is to go wrong in a life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -347,7 +349,7 @@ impl Story<'_> {
                 time::sleep(Duration::from_micros(us)).await;
             }
             30..35 => {
-                for group in wal.pinning(2) {
+                for group in wal.pinning(SEALED_KEPT) {
                     let (_, next) = self.last().bounds(group);
                     if next > 0 {
                         self.purge(wal, group, next - 1);
@@ -430,7 +432,7 @@ impl Story<'_> {
         if fate.reason().is_some() {
             return Ok(true);
         }
-        let (stats, pinning) = (wal.stats(), wal.pinning(2));
+        let (stats, pinning) = (wal.stats(), wal.pinning(SEALED_KEPT));
         ensure!(
             stats.segments <= SEGMENTS_KEPT || !pinning.is_empty(),
             "Disk",

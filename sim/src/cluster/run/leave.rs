@@ -23,6 +23,7 @@ pub(super) struct Leaving {
 }
 
 impl Run {
+    /// To be told of every fault before it is carried out.
     pub(super) fn before_fault(&mut self, fault: &Fault) {
         match *fault {
             Fault::Drain { node } => {
@@ -43,6 +44,7 @@ impl Run {
         self.leaving.moved = self.now;
     }
 
+    /// A node has drained, and leads `led` all the same.
     pub(super) fn has_left(&mut self, id: NodeId, led: &[CellId]) {
         let faults = self.leaving.since.remove(&id);
         let unhindered = faults == Some(self.faults) && self.unhindered();
