@@ -121,6 +121,7 @@ pub enum Request {
         result: MarketResult,
         reference: Reference,
     },
+    /// Makes the settlement final: the market forgets its orders, and what it answered under their references.
     Finalise {
         market: MarketId,
     },

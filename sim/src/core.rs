@@ -14,6 +14,7 @@ use std::{any::Any, collections::VecDeque, panic::AssertUnwindSafe};
 use stakehold_actors::domain::{
     cell::Cell,
     command::{Command, Effect, Instruction, Verdict},
+    format,
     types::{AccountId, EventId, MarketId, Minor},
 };
 use stakehold_raft::{
@@ -39,6 +40,10 @@ const ODD_EPISODES: u64 = 4;
 const ODD: u64 = 6;
 /// Names the dice that say whether an episode's clients are exacting.
 const EXACTING: u64 = 0x0DDC_11E7;
+/// Names the dice that say when a cell gets the newest format.
+const RAISES: u64 = 0xF0_12A7;
+/// When an episode begins, in milliseconds.
+const START: u64 = 1_000_000;
 /// So often everything is carried and everything due is done, at most, until all is at rest.
 const ROUNDS: u32 = 2_000;
 
@@ -135,6 +140,8 @@ struct Run {
     /// Of what nobody in his right mind would send: numbers of its own, so that all else stays as it is.
     odd: Rng,
     is_odd: bool,
+    /// When which cell gets the newest format: most have it from the start, some never.
+    raises: Vec<(u64, CellId)>,
     /// What was proposed last, to be sent again with an extreme value.
     said: VecDeque<(CellId, Command)>,
     /// The entry that is being applied.
@@ -189,7 +196,7 @@ impl Run {
             },
             violation: None,
             episode: Episode::default(),
-            now: 1_000_000,
+            now: START,
             accounts: accounts.clone(),
             markets: vec![],
             intents: VecDeque::new(),
@@ -201,10 +208,12 @@ impl Run {
             audits: 0,
             odd: Rng::new(rng::of(seed, &[0x0DD])),
             is_odd: seed.is_multiple_of(ODD_EPISODES),
+            raises: cells.iter().filter_map(|cell| Some((raise_at(seed, *cell)?, *cell))).collect(),
             said: VecDeque::new(),
             applying: None,
             world,
         };
+        episode.raise();
         for account in accounts {
             let cell = episode.world.wallet_cell(account);
             episode.propose(cell, Command::CreateAccount { account, name: "u".into() });
@@ -216,6 +225,7 @@ impl Run {
     }
 
     fn step(&mut self) {
+        self.raise();
         if self.is_odd && self.odd.percent(ODD) {
             self.extreme();
         }
@@ -239,6 +249,16 @@ impl Run {
             971..973 => self.crash(),
             973..974 => self.now += self.rng.below(15_000),
             _ => self.tick(),
+        }
+    }
+
+    /// Cells whose time it is get the newest format.
+    fn raise(&mut self) {
+        let now = self.now;
+        let due: Vec<(u64, CellId)> = self.raises.extract_if(.., |(at, _)| *at <= now).collect();
+        for (_, cell) in due {
+            let raise = Command::Raise { format: format::NEWEST };
+            self.commit_at(cell, now, vec![], vec![Item::Command(raise)]);
         }
     }
 
@@ -491,4 +511,13 @@ impl Run {
 /// Mostly two cells, so that much goes back and forth; four, or one that has everything.
 fn cells_of(rng: &mut Rng) -> Cells {
     Cells::new(*rng.pick(&[2, 4, 2, 1])).expect("powers of two")
+}
+
+/// When a cell gets the newest format, if it does: half of all have it from the start, and some while much goes on.
+fn raise_at(seed: u64, cell: CellId) -> Option<u64> {
+    match rng::of(seed, &[RAISES, u64::from(cell.0)]) {
+        dice if dice.is_multiple_of(2) => Some(START),
+        dice if dice % 5 < 3 => Some(START + 1 + dice % 20_000),
+        _ => None,
+    }
 }

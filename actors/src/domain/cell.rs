@@ -6,13 +6,14 @@
 //! travels as messages, and everyone who listens hears effects.
 //!
 //! What lives in the modules: [`turn`] the one way money moves; `accounts`, `fund`, `heartbeat` a
-//! wallet's commands; `orders`, `cancel`, `life`, `settle` a market's; `audit` the cut;
-//! `snapshot` the bytes.
+//! wallet's commands; `orders`, `cancel`, `life`, `settle` a market's; `answers` what was said before;
+//! `audit` the cut; `snapshot` the bytes.
 //!
 //! What must never be here: a clock, I/O, a panic that input can reach. The assertions at the end of
 //! every apply guard money (invariant I1): one that fails halts this replica of the cell.
 
 mod accounts;
+mod answers;
 mod audit;
 mod cancel;
 mod fund;
@@ -34,7 +35,7 @@ use stakehold_raft::{
     reached,
 };
 
-use self::{audit::Audits, settle::ACCOUNTS_PER_STEP, turn::Turn};
+use self::{answers::Answers, audit::Audits, settle::ACCOUNTS_PER_STEP, turn::Turn};
 use super::{
     command::{Command, Effect, Message, Verdict},
     deadlines::{Deadline, Deadlines},
@@ -56,7 +57,7 @@ pub struct Cell {
     knows: u16,
     head: Head,
     wallets: Wallets,
-    references: References,
+    answers: Answers,
     markets: BTreeMap<MarketId, Slot>,
 }
 
@@ -77,11 +78,13 @@ struct Head {
     books: Books,
 }
 
-/// A market and its side of the money protocol; each is copied only when it changes after a freeze.
+/// A market, its side of the money protocol, and what was answered to its instructions; each is copied only
+/// when it changes after a freeze.
 #[derive(Clone, Debug)]
 struct Slot {
     market: Arc<Market>,
     funding: Arc<Funding>,
+    answers: Arc<References>,
 }
 
 /// The same totals twice: as they were posted, and as they are found in the state.
@@ -120,7 +123,7 @@ impl Cell {
                 books: Books::default(),
             },
             wallets: Wallets::default(),
-            references: References::default(),
+            answers: Answers::default(),
             markets: BTreeMap::new(),
         }
     }
@@ -218,6 +221,9 @@ impl Cell {
     /// When whoever keeps this replica does not know the format: it may not guess what comes after.
     fn raise(&mut self, format: u16) {
         reached!("format.raised", format > self.format);
+        if self.format < format::ANSWERS_BY_MARKET && format >= format::ANSWERS_BY_MARKET {
+            self.file_answers();
+        }
         self.format = self.format.max(format);
         assert!(self.format <= self.knows, "{}", snapshot::too_new(self.format, self.knows));
     }

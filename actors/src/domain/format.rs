@@ -14,5 +14,9 @@ pub use stakehold_raft::host::formats::FIRST;
 /// Names are bounded in characters, no longer in bytes; a snapshot says of which format it is.
 pub const NAMES_IN_CHARACTERS: u16 = 2;
 
+/// What was answered to a market's instructions is the market's own, and is forgotten with its orders when it
+/// is final.
+pub const ANSWERS_BY_MARKET: u16 = 3;
+
 /// The newest that this program knows.
-pub const NEWEST: u16 = NAMES_IN_CHARACTERS;
+pub const NEWEST: u16 = ANSWERS_BY_MARKET;

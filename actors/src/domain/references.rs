@@ -3,11 +3,20 @@
 //!
 //! Refusals are remembered like acceptances. What is not a verdict (busy, no leader, needs funds)
 //! never comes here. Records are compact: what the retry itself says is not stored again.
+//!
+//! They are more than anything else a cell holds, come in no order and never change: they are kept as a list
+//! that only grows ([`List`]), and found by an index ([`Index`]).
+
+mod index;
+mod list;
+
+use std::{collections::BTreeMap, iter};
 
 use serde::{Deserialize, Serialize};
 use stakehold_raft::{mistake, reached};
 use xxhash_rust::xxh3::xxh3_128;
 
+use self::{index::Index, list::List};
 use super::{
     buckets::{Buckets, Keyed},
     command::Instruction,
@@ -70,6 +79,15 @@ impl Key {
 
     pub fn operator(reference: &Reference) -> Self {
         Self::wallet(Self::OPERATOR, reference)
+    }
+}
+
+impl Key {
+    /// Where it is looked for in an index. Two accounts may choose one hash, and one account may choose many that
+    /// are alike: that makes none of them slow but its own.
+    fn place(&self) -> u32 {
+        let mixed = (self.hash.0[1] ^ self.account.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 32) as u32
     }
 }
 
@@ -158,9 +176,6 @@ struct Record {
     verdict: Stored,
 }
 
-/// They are kept for good, so their size is what a bet costs for good.
-const _: () = assert!(size_of::<Key>() == 24 && size_of::<Record>() == 32);
-
 /// What is known of a reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Known {
@@ -173,52 +188,61 @@ pub enum Known {
 
 #[derive(Clone, Debug, Default)]
 pub struct References {
-    records: Buckets<Key, Record>,
+    list: List,
+    index: Index,
 }
 
 impl References {
     pub fn known(&self, key: Key, content: u64) -> Known {
-        match self.records.get(&key) {
-            None => Known::New,
-            Some(record) if record.content == content || record.content == ANY_CONTENT => {
-                Known::Same(record.verdict.clone())
-            }
-            Some(record) if mistake!("reference.content_not_compared") => Known::Same(record.verdict.clone()),
-            Some(_) => Known::Reused,
-        }
+        judged(self.number(&key).map(|number| self.list.record(number)), content)
     }
 
     /// As [`known`](Self::known); a verdict given in advance is bound to the first content that comes.
     pub fn claim(&mut self, key: Key, content: u64) -> Known {
-        let known = self.known(key, content);
-        if let Known::Same(verdict) = &known
-            && self.records.get(&key).is_some_and(|record| record.content == ANY_CONTENT)
-            && !mistake!("cancel.tombstone_takes_any_content")
-        {
+        let Some(number) = self.number(&key) else { return Known::New };
+        let record = self.list.record(number);
+        if record.content == ANY_CONTENT && !mistake!("cancel.tombstone_takes_any_content") {
             reached!("cancel.tombstone_met");
-            self.records.insert(key, Record { content, verdict: verdict.clone() });
+            self.list.bind(number, content);
         }
-        known
+        judged(Some(record), content)
     }
 
     /// Whatever was answered under the key, for calls that know only the reference.
-    pub fn verdict(&self, key: Key) -> Option<&Stored> {
-        self.records.get(&key).map(|record| &record.verdict)
+    pub fn verdict(&self, key: Key) -> Option<Stored> {
+        self.number(&key).map(|number| self.list.record(number).verdict)
     }
 
     /// # Panics
     /// When there already is a verdict: it would be the second effect of one reference.
-    pub fn remember(&mut self, key: Key, content: u64, verdict: Stored) {
-        let before = self.records.insert(key, Record { content, verdict });
-        assert!(before.is_none(), "I4: a second verdict under one reference");
+    pub fn remember(&mut self, key: Key, content: u64, verdict: &Stored) {
+        assert!(self.number(&key).is_none(), "I4: a second verdict under one reference");
+        let number = self.list.push(&key, content, verdict);
+        self.index.insert(key.place(), number);
+    }
+
+    fn number(&self, key: &Key) -> Option<u32> {
+        self.index.find(key.place(), |number| self.list.key(number) == *key)
     }
 
     pub fn count(&self) -> u64 {
-        self.records.count()
+        self.list.len() as u64
     }
 
+    /// The same answers as if they had come in the order of their keys.
+    #[must_use]
+    pub fn in_order(&self) -> Self {
+        let mut same = Self::default();
+        for (key, record) in self.list.iter().collect::<BTreeMap<_, _>>() {
+            same.remember(key, record.content, &record.verdict);
+        }
+        same
+    }
+
+    /// As bytes: how many, and then each, in their order.
     pub fn chunks(&self) -> impl Iterator<Item = Vec<u8>> + Send {
-        self.records.chunks()
+        let count = postcard::to_stdvec(&self.count()).expect("plain data");
+        iter::once(count).chain(self.list.pages())
     }
 
     /// Takes what [`chunks`](Self::chunks) made off the front of `bytes`.
@@ -226,7 +250,47 @@ impl References {
     /// # Errors
     /// When the bytes are something else.
     pub fn read(bytes: &mut &[u8]) -> Result<Self, postcard::Error> {
-        Ok(Self { records: Buckets::read(bytes)? })
+        let (count, rest) = postcard::take_from_bytes::<u64>(bytes)?;
+        *bytes = rest;
+        let mut read = Self { list: List::read(bytes, count)?, index: Index::default() };
+        for number in 0..read.list.len() as u32 {
+            let key = read.list.key(number);
+            if read.number(&key).is_some() {
+                return Err(postcard::Error::DeserializeBadEncoding);
+            }
+            read.index.insert(key.place(), number);
+        }
+        Ok(read)
+    }
+
+    /// As bytes of the formats before [`ANSWERS_BY_MARKET`](super::format::ANSWERS_BY_MARKET).
+    pub fn old_chunks(&self) -> Vec<Vec<u8>> {
+        let mut buckets = Buckets::default();
+        for (key, record) in self.list.iter() {
+            buckets.insert(key, record);
+        }
+        buckets.chunks().collect()
+    }
+
+    /// Takes what [`old_chunks`](Self::old_chunks) made off the front of `bytes`.
+    ///
+    /// # Errors
+    /// When the bytes are something else.
+    pub fn read_old(bytes: &mut &[u8]) -> Result<Self, postcard::Error> {
+        let mut read = Self::default();
+        for (key, record) in Buckets::<Key, Record>::read(bytes)?.iter() {
+            read.remember(*key, record.content, &record.verdict);
+        }
+        Ok(read)
+    }
+}
+
+fn judged(record: Option<Record>, content: u64) -> Known {
+    match record {
+        None => Known::New,
+        Some(record) if record.content == content || record.content == ANY_CONTENT => Known::Same(record.verdict),
+        Some(record) if mistake!("reference.content_not_compared") => Known::Same(record.verdict),
+        Some(_) => Known::Reused,
     }
 }
 
@@ -243,7 +307,7 @@ mod tests {
         let mut references = References::default();
         let a = key(1, "a", 0);
         assert_eq!(references.known(a, 5), Known::New);
-        references.remember(a, 5, Stored::Refused(Refusal::InsufficientFunds));
+        references.remember(a, 5, &Stored::Refused(Refusal::InsufficientFunds));
         assert_eq!(references.known(a, 5), Known::Same(Stored::Refused(Refusal::InsufficientFunds)));
         assert_eq!(references.known(a, 6), Known::Reused);
         for other in [key(2, "a", 0), key(1, "b", 0), key(1, "a", 1)] {
@@ -255,7 +319,7 @@ mod tests {
     fn a_verdict_in_advance_is_bound_to_the_first_content() {
         let mut references = References::default();
         let a = key(1, "a", 0);
-        references.remember(a, ANY_CONTENT, Stored::Refused(Refusal::Cancelled));
+        references.remember(a, ANY_CONTENT, &Stored::Refused(Refusal::Cancelled));
         assert_eq!(references.claim(a, 5), Known::Same(Stored::Refused(Refusal::Cancelled)));
         assert_eq!(references.claim(a, 5), Known::Same(Stored::Refused(Refusal::Cancelled)));
         assert_eq!(references.claim(a, 6), Known::Reused);
@@ -265,8 +329,77 @@ mod tests {
     #[should_panic(expected = "I4")]
     fn one_reference_has_one_verdict() {
         let mut references = References::default();
-        references.remember(key(1, "a", 0), 5, Stored::Done);
-        references.remember(key(1, "a", 0), 5, Stored::Done);
+        references.remember(key(1, "a", 0), 5, &Stored::Done);
+        references.remember(key(1, "a", 0), 5, &Stored::Done);
+    }
+
+    fn bytes(references: &References) -> Vec<u8> {
+        references.chunks().flatten().collect()
+    }
+
+    /// Many answers, some of them given in advance, against a plain map; a copy that was read in between goes on like the one it was made of.
+    #[test]
+    fn many_answers_are_all_remembered_and_a_copy_goes_on_like_the_original() {
+        let (mut references, mut plain) = (References::default(), BTreeMap::new());
+        let mut copy = references.clone();
+        for number in 0..1_000_u64 {
+            let new = key(1 + number % 7, &format!("r{number}"), 0);
+            let content = if number % 5 == 0 { ANY_CONTENT } else { number };
+            for references in [&mut references, &mut copy] {
+                assert_eq!(references.claim(new, number), Known::New);
+                references.remember(new, content, &Stored::Rested { order: OrderId(number), placed: number });
+            }
+            plain.insert(new, (content, number));
+            // What was given in advance is bound long after.
+            let earlier = number / 2;
+            let old = key(1 + earlier % 7, &format!("r{earlier}"), 0);
+            for references in [&mut references, &mut copy] {
+                let verdict = Stored::Rested { order: OrderId(earlier), placed: earlier };
+                assert_eq!(references.claim(old, earlier), Known::Same(verdict));
+            }
+            plain.get_mut(&old).unwrap().0 = earlier;
+            if number % 97 == 0 {
+                assert_eq!(bytes(&copy), bytes(&references));
+                let written = bytes(&references);
+                let mut rest = &written[..];
+                copy = References::read(&mut rest).unwrap();
+                assert!(rest.is_empty());
+            }
+            assert_eq!(references.count(), number + 1);
+        }
+        assert_eq!(bytes(&copy), bytes(&references));
+        let ordered = references.in_order();
+        for references in [&references, &ordered] {
+            for (key, (content, number)) in &plain {
+                let verdict = Stored::Rested { order: OrderId(*number), placed: *number };
+                assert_eq!(
+                    references.known(*key, content + 1_000_000),
+                    match *content {
+                        ANY_CONTENT => Known::Same(verdict.clone()),
+                        _ => Known::Reused,
+                    }
+                );
+                assert_eq!(references.known(*key, *content), Known::Same(verdict));
+            }
+        }
+        let old: Vec<u8> = references.old_chunks().concat();
+        let mut rest = &old[..];
+        let read = References::read_old(&mut rest).unwrap();
+        assert!(rest.is_empty());
+        assert_eq!((read.count(), bytes(&read.in_order())), (1_000, bytes(&ordered)));
+        assert_eq!(read.old_chunks().concat(), old);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_not_read() {
+        let mut references = References::default();
+        for number in 0..40 {
+            references.remember(key(1, &format!("r{number}"), 0), 5, &Stored::Done);
+        }
+        let whole = bytes(&references);
+        for length in 0..whole.len() {
+            assert!(References::read(&mut &whole[..length]).is_err(), "{length} of {} bytes", whole.len());
+        }
     }
 
     #[test]

@@ -260,6 +260,8 @@ pub enum Refusal {
     /// The order is no longer there to change (matched, cancelled or lapsed).
     OrderDone,
     InvalidFactor,
+    /// The market's result is final: it takes nothing, and no longer knows what it answered.
+    MarketFinal,
 }
 
 impl Refusal {
@@ -309,6 +311,9 @@ impl Refusal {
             Refusal::WrongState => "The market is not in a state that allows this.",
             Refusal::OrderDone => "Nothing of the order is left unmatched.",
             Refusal::InvalidFactor => "A reduction factor is at least 0 and below 100 percent.",
+            Refusal::MarketFinal => {
+                "The market is final and no longer knows its orders; the account's statement says what came of them."
+            }
         }
     }
 }

@@ -158,8 +158,18 @@ fn accepted(effects: &[Effect]) -> bool {
 /// and were cut, and with money that is held; one that was settled after a non-runner, and one whose
 /// settlement is due; references of every kind; an audit on its way, and streams both ways.
 fn lived_in() -> Replica<Node> {
+    lived_in_since(format::FIRST)
+}
+
+/// The same in cells that had this format before anything was in them.
+fn lived_in_since(format: u16) -> Replica<Node> {
     use Side::{Back, Lay};
     let mut pair = Pair { replicas: [empty(HERE), empty(THERE)], now: START };
+    if format > format::FIRST {
+        for cell in [HERE, THERE] {
+            assert_eq!(pair.run(cell, Command::Raise { format }), Verdict::Done);
+        }
+    }
     let ada = pair.account(HERE, 1, "Ada");
     let ben = pair.account(HERE, ada.0 + 1, "Ben");
     let eve = pair.account(THERE, 1, "Eve");
@@ -262,10 +272,19 @@ fn founded() -> Replica<Node> {
 #[cfg_attr(feature = "mispost", ignore = "a cell that can be misposted has a field more")]
 fn a_snapshot_is_what_it_ever_was_and_comes_back() {
     check("snapshots.txt", include_str!("snapshots.txt"), |lines| {
-        let mut raised = lived_in();
-        let raise = Item::Command(MetaOr::Cell(Command::Raise { format: format::NAMES_IN_CHARACTERS }));
-        raised.apply(Batch { stamp: START, origin: Origin::default(), acks: vec![], items: vec![raise] });
-        let cells = [("cell of format 1", lived_in()), ("cell of format 2", raised), ("meta cell", founded())];
+        let raised = |format| {
+            let mut replica = lived_in();
+            let raise = Item::Command(MetaOr::Cell(Command::Raise { format }));
+            replica.apply(Batch { stamp: START, origin: Origin::default(), acks: vec![], items: vec![raise] });
+            replica
+        };
+        let cells = [
+            ("cell of format 1", lived_in()),
+            ("cell of format 2", raised(format::NAMES_IN_CHARACTERS)),
+            ("cell of format 3 that was raised to it", raised(format::ANSWERS_BY_MARKET)),
+            ("cell of format 3", lived_in_since(format::ANSWERS_BY_MARKET)),
+            ("meta cell", founded()),
+        ];
         for (name, replica) in cells {
             lines.read(name, &snapshot(&replica), |line| same(&replica, line));
             // Replicas of different versions must not take each other for diverged (I7).

@@ -43,7 +43,7 @@ fn every_word_is_written_as_it_ever_was() {
             InvalidRunner RunnerRemoved InvalidOdds InvalidSize InvalidMinFill InvalidProfitRatio WouldMatch NotFilled
             Conflict AccountCap MarketCap EventCap InsufficientFunds Cancelled Expired Busy InvalidResult
             InvalidReduction InvalidAmount InvalidDefinition AccountExists ReferenceReused WrongState OrderDone
-            InvalidFactor
+            InvalidFactor MarketFinal
         });
         variants!(lines, Instruction {
             "place": Instruction::Place(_) => place(),

@@ -62,7 +62,8 @@ impl Problem {
             | Refusal::AccountExists
             | Refusal::ReferenceReused
             | Refusal::WrongState
-            | Refusal::OrderDone => StatusCode::CONFLICT,
+            | Refusal::OrderDone
+            | Refusal::MarketFinal => StatusCode::CONFLICT,
             Refusal::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::InvalidRunner
             | Refusal::RunnerRemoved

@@ -109,15 +109,15 @@ fn ops(request: &Request) -> Vec<Op> {
 /// What was answered to the `nth` thing that was asked; None when it says nothing of it.
 fn answer_of(op: &Op, nth: u16, answer: &Result<Response, ApiError>) -> Option<Answer> {
     match (op, answer) {
-        (Op::Place(_), Err(ApiError::Refused(Refusal::ReferenceReused))) => None,
+        (Op::Place(_), Err(ApiError::Refused(Refusal::ReferenceReused | Refusal::MarketFinal))) => None,
         (_, Err(ApiError::Refused(refusal))) => refused(*refusal),
         (_, Err(_)) => None,
         (Op::Place(_), Ok(Response::Placed { reports, .. })) => {
             let report = reports.iter().find(|report| report.index == nth)?;
             match report.outcome {
                 Ok(_) => Some(Answer::Accepted),
-                // Another content is under way as well, and may come to nothing.
-                Err(Refusal::ReferenceReused) => None,
+                // Another content is under way as well, and may come to nothing; or it is forgotten what came of it.
+                Err(Refusal::ReferenceReused | Refusal::MarketFinal) => None,
                 Err(refusal) => refused(refusal),
             }
         }

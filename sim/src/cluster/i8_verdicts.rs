@@ -38,6 +38,8 @@ pub struct Verdicts {
     short: BTreeSet<OrderKey>,
     wallets: BTreeMap<(AccountId, Reference), WalletReceipt>,
     markets: BTreeMap<Reference, MarketId>,
+    /// Markets that are final: what they answered may be forgotten.
+    finals: BTreeSet<MarketId>,
     /// How often an operator's word about a market was committed.
     words: BTreeMap<(Word, MarketId), u64>,
     /// Orders that were accepted, and of those the ones that needed another cell's money.
@@ -62,9 +64,10 @@ impl Verdicts {
             if let Effect::OrderPending { key, .. } = effect {
                 self.short.insert(key.clone());
             }
-            // That another content is under way with the reference is no verdict on that one.
+            // That another content is under way with the reference is no verdict on that one, nor is it one that
+            // it is forgotten.
             if let Effect::OrderDecided { key, outcome, .. } = effect
-                && *outcome != Err(Refusal::ReferenceReused)
+                && !matches!(outcome, Err(Refusal::ReferenceReused | Refusal::MarketFinal))
                 && !self.orders.contains_key(key)
             {
                 self.accepted += u64::from(outcome.is_ok());
@@ -88,6 +91,9 @@ impl Verdicts {
             }
             (Command::CreateMarket { reference, .. }, Verdict::MarketCreated(market)) => {
                 self.markets.entry(reference.clone()).or_insert(*market);
+            }
+            (Command::Finalise { market }, Verdict::Done) => {
+                self.finals.insert(*market);
             }
             (Command::Open { market }, Verdict::Done) => self.word(Word::Open, *market),
             (Command::Suspend { market }, Verdict::Done) => self.word(Word::Suspend, *market),
@@ -197,6 +203,10 @@ impl Verdicts {
             }
             (Ok(_), Some(other)) => {
                 Err(Violation::new("I4", format!("{what} was acknowledged, and committed as {other:?}")))
+            }
+            (Err(Refusal::MarketFinal), _) if self.finals.contains(&key.market) => Ok(()),
+            (Err(Refusal::MarketFinal), _) => {
+                Err(Violation::new("I4", format!("{what} is forgotten, and its market is not final")))
             }
             (Ok(_), None) => Err(Violation::new("I8", format!("{what} was acknowledged and is not committed"))),
             // Some refusals are not remembered: nothing happened, and nothing is promised. Whoever has brought money

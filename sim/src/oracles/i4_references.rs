@@ -1,14 +1,15 @@
 //! I4: one reference → one effect, one answer, however often it is sent and through whichever node
 //! (architecture, section 2, 8; exchange rules, section 5).
 //!
-//! Every first answer is kept with the content it was given to. The effects of an entry come in the
+//! Every first answer is kept with the content it was given to. A market that is final may have forgotten its
+//! own, and says so. The effects of an entry come in the
 //! order in which they happened, so each is held against what was known right before it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use stakehold_actors::domain::{
     command::{Command, Effect, OrderKey, Verdict},
-    types::{AccountId, OrderId, OrderView, Reference, Refusal},
+    types::{AccountId, MarketId, OrderId, OrderView, Reference, Refusal},
 };
 use stakehold_raft::{
     CellId, Cells,
@@ -30,6 +31,8 @@ pub struct Answers {
     orders: BTreeMap<OrderId, OrderKey>,
     /// Instructions that were held once.
     held: BTreeSet<OrderKey>,
+    /// Markets that are final: they may have forgotten what they answered, and take nothing more.
+    finals: BTreeSet<MarketId>,
     /// The first answer of each other call, with the call. Operators' references belong to a cell.
     calls: BTreeMap<(CellId, Option<AccountId>, Reference), (Command, Verdict)>,
 }
@@ -56,6 +59,7 @@ impl Answers {
             verdicts: BTreeMap::new(),
             orders: BTreeMap::new(),
             held: BTreeSet::new(),
+            finals: BTreeSet::new(),
             calls: BTreeMap::new(),
         }
     }
@@ -63,6 +67,11 @@ impl Answers {
     pub fn entry(&mut self, facts: &mut Facts<'_>, counts: &mut Counts) -> Result<(), Violation> {
         let entry = facts.entry;
         ensure!(entry.items.len() == entry.outcomes.len(), "I4", "{} did not answer each item once", entry.cell);
+        let finalised = entry.items.iter().zip(entry.outcomes).filter_map(|(item, outcome)| match (item, outcome) {
+            (Item::Command(Command::Finalise { market }), Outcome::Verdict(Verdict::Done)) => Some(*market),
+            _ => None,
+        });
+        self.finals.extend(finalised);
         let new = self.undecided(facts);
         for effect in entry.effects {
             match effect {
@@ -119,6 +128,11 @@ impl Answers {
         counts: &mut Counts,
     ) -> Result<bool, Violation> {
         let mut count = |what| *counts.entry(what).or_default() += 1;
+        if *outcome == Err(Refusal::MarketFinal) {
+            count("forgotten");
+            ensure!(self.finals.contains(&key.market), "I4", "{key:?} is forgotten in a market that is not final");
+            return Ok(false);
+        }
         if let Some((first, answer)) = self.verdicts.get_mut(key) {
             if *first == 0 {
                 *first = content;
@@ -223,6 +237,7 @@ impl Answers {
         let known = self.verdicts.get(key);
         let right = match verdict {
             Verdict::NeedsFunds(_) | Verdict::Pending { .. } => new.contains(key),
+            Verdict::Refused(Refusal::MarketFinal) => self.finals.contains(&key.market),
             Verdict::Refused(Refusal::ReferenceReused) => known.is_none_or(|(first, _)| *first != content),
             Verdict::Refused(refusal) => known == Some(&(content, Err(*refusal))),
             Verdict::Accepted(view) => {
@@ -275,5 +290,5 @@ fn name(refusal: Refusal) -> &'static str {
         InvalidRunner RunnerRemoved InvalidOdds InvalidSize InvalidMinFill InvalidProfitRatio WouldMatch NotFilled
         Conflict AccountCap MarketCap EventCap InsufficientFunds Cancelled Expired Busy InvalidResult
         InvalidReduction InvalidAmount InvalidDefinition AccountExists ReferenceReused WrongState OrderDone
-        InvalidFactor)
+        InvalidFactor MarketFinal)
 }

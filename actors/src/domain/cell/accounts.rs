@@ -149,7 +149,7 @@ impl Cell {
             return Err(Refusal::UnknownAccount);
         }
         let (key, content) = (Key::wallet(account, reference), content(call));
-        let verdict = match self.references.claim(key, content) {
+        let verdict = match self.claim_call(key, content) {
             Known::Reused => return Err(Refusal::ReferenceReused),
             Known::Same(verdict) => verdict,
             Known::New => {
@@ -161,7 +161,7 @@ impl Cell {
                     }
                 };
                 if !mistake!("wallet.reference_not_remembered") {
-                    self.references.remember(key, content, verdict.clone());
+                    self.remember_call(key, content, &verdict);
                 }
                 verdict
             }

@@ -28,16 +28,18 @@ impl Cell {
         reduction: Option<Minor>,
         in_funding: bool,
     ) -> Result<Verdict, Refusal> {
-        if !self.markets.contains_key(&market) {
-            return Err(Refusal::UnknownMarket);
-        }
+        let slot = self.markets.get(&market).ok_or(Refusal::UnknownMarket)?;
+        let forgotten = self.forgotten(slot);
         match which {
             WhichOrder::Id(order) => self.cancel_order(turn, account, market, order, reduction),
             WhichOrder::Reference(reference, index) => {
                 let key = Key::of_order(account, market, &reference, index);
-                if let Some(verdict) = self.references.verdict(key) {
+                if let Some(verdict) = self.answered(market, key) {
                     let order = verdict.order_id().ok_or(Refusal::OrderDone)?;
                     return self.cancel_order(turn, account, market, order, reduction);
+                }
+                if forgotten {
+                    return Err(Refusal::MarketFinal);
                 }
                 if reduction.is_some() {
                     // What is not an order yet cannot be a smaller one.
@@ -65,7 +67,7 @@ impl Cell {
     fn cancel_in_advance(&mut self, turn: &mut Turn<'_>, key: Key, order: OrderKey) {
         reached!("cancel.tombstone");
         if !mistake!("cancel.no_tombstone") {
-            self.references.remember(key, ANY_CONTENT, Stored::Refused(Refusal::Cancelled));
+            self.remember(order.market, key, ANY_CONTENT, &Stored::Refused(Refusal::Cancelled));
         }
         turn.tell(Effect::OrderDecided { key: order, content: ANY_CONTENT, outcome: Err(Refusal::Cancelled) });
     }

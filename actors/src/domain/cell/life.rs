@@ -13,7 +13,6 @@ use crate::domain::{
     command::Verdict,
     content::content,
     deadlines::Deadline,
-    funding::Funding,
     market::{Changes, Market},
     references::{Key, Known, Stored},
     types::{MarketDefinition, MarketId, MarketResult, MarketStatus, Reference, Refusal, RunnerId},
@@ -44,7 +43,7 @@ impl Cell {
             let (event, start) = (definition.event, definition.start);
             let market = Arc::new(Market::new(id, definition)?);
             cell.head.markets += 1;
-            cell.markets.insert(id, Slot { market, funding: Arc::new(Funding::default()) });
+            cell.markets.insert(id, Slot { market, funding: Arc::default(), answers: Arc::default() });
             cell.head.events.entry(event).or_default().push(id);
             if let Some(start) = start.filter(|start| *start > turn.stamp && !mistake!("market.start_forgotten")) {
                 cell.head.deadlines.set(start, Deadline::Start(id));
@@ -119,15 +118,13 @@ impl Cell {
         act: impl FnOnce(&mut Self) -> Result<Stored, Refusal>,
     ) -> Result<Verdict, Refusal> {
         let key = Key::operator(reference);
-        let verdict = match self.references.claim(key, content) {
-            Known::Reused => match self.references.verdict(key) {
-                Some(first) if mistake!("operator.content_not_compared") => first.clone(),
-                _ => return Err(Refusal::ReferenceReused),
-            },
+        let verdict = match self.claim_call(key, content) {
+            Known::Reused if mistake!("operator.content_not_compared") => self.called(key).unwrap_or(Stored::Done),
+            Known::Reused => return Err(Refusal::ReferenceReused),
             Known::Same(verdict) => verdict,
             Known::New => {
                 let verdict = act(self).unwrap_or_else(Stored::Refused);
-                self.references.remember(key, content, verdict.clone());
+                self.remember_call(key, content, &verdict);
                 verdict
             }
         };

@@ -7,6 +7,7 @@ use stakehold_raft::{CellId, mistake, reached, wall_clock};
 
 use super::{
     Cell,
+    answers::Told,
     turn::{TRADING, Turn},
 };
 use crate::domain::{
@@ -15,7 +16,7 @@ use crate::domain::{
     funding::{MAX_ATTEMPTS, MAX_PENDING_MS, Pending},
     ledger::Account,
     market::{PlaceError, ReplaceRequest},
-    references::{Key, Known, Stored},
+    references::{Key, Stored},
     types::{AccountId, MarketId, MarketStatus, Minor, OrderView, Persistence, Refusal},
 };
 
@@ -33,14 +34,14 @@ impl Cell {
         if self.market_cell(instruction.market()) != Some(self.head.id) {
             return Err(Refusal::UnknownMarket);
         }
-        let outcome = match self.references.claim(key, content) {
-            Known::Reused => return Err(Refusal::ReferenceReused),
-            Known::Same(verdict) => {
+        let outcome = match self.claim(instruction.market(), key, content) {
+            Told::Not(refusal) => return Err(refusal),
+            Told::Before(verdict) => {
                 let outcome = verdict.outcome(instruction);
                 self.tell_decided(turn, instruction, content, outcome.clone());
                 outcome
             }
-            Known::New => {
+            Told::New => {
                 if let Some(pending) = self.pending(instruction.market(), key) {
                     if pending.instruction != *instruction {
                         return Err(Refusal::ReferenceReused);
@@ -79,17 +80,17 @@ impl Cell {
         if amount.is_positive() {
             self.on_funding(market, |funding| funding.enter(account));
         }
-        match self.references.claim(key, content) {
-            Known::Reused => {
+        match self.claim(market, key, content) {
+            Told::Not(refusal) => {
                 self.give_back(turn, market, account, amount);
-                return self.tell_decided(turn, &instruction, content, Err(Refusal::ReferenceReused));
+                return self.tell_decided(turn, &instruction, content, Err(refusal));
             }
-            Known::Same(verdict) => {
+            Told::Before(verdict) => {
                 reached!("fund.already_decided", amount.is_positive());
                 self.give_back(turn, market, account, amount);
                 return self.tell_decided(turn, &instruction, content, verdict.outcome(&instruction));
             }
-            Known::New => {}
+            Told::New => {}
         }
         let mut available = amount;
         if let Some(pending) = self.pending(market, key) {
@@ -203,7 +204,7 @@ impl Cell {
 
     /// The one place where an instruction's verdict is remembered and told.
     fn decide(&mut self, turn: &mut Turn<'_>, key: Key, content: u64, instruction: &Instruction, outcome: Outcome) {
-        self.references.remember(key, content, Stored::order(instruction, &outcome));
+        self.remember(instruction.market(), key, content, &Stored::order(instruction, &outcome));
         self.tell_decided(turn, instruction, content, outcome);
     }
 

@@ -1,7 +1,7 @@
 //! Settlement, in bounded steps: each is a deadline that is due at once, so that whatever else has
 //! come for the cell gets in between.
 
-use stakehold_raft::reached;
+use stakehold_raft::{mistake, reached};
 
 use super::{
     Cell,
@@ -65,11 +65,15 @@ impl Cell {
         reached!("settle.paid");
         reached!("settle.corrected", slot.market.settlement() > 1);
         turn.tell(Effect::Settled { market: id, version: slot.market.settlement() });
+        if mistake!("final.forgotten_when_settled") {
+            self.forget(id);
+        }
     }
 
-    /// The result stands for ever. Whoever was in the market is let go.
+    /// The result stands for ever. Whoever was in the market is let go, and what was said there is forgotten.
     pub(super) fn finalise(&mut self, turn: &mut Turn<'_>, id: MarketId) -> Result<Verdict, Refusal> {
         self.live(turn, id, |market, _| market.finalise())?;
+        self.forget(id);
         reached!("settle.final");
         let entered = self.on_funding(id, |funding| funding.leave()).unwrap_or_default();
         self.tell_left(turn, id, entered);

@@ -1,8 +1,9 @@
 //! A cell as bytes: what a snapshot carries, and what the state hash is taken over.
 //!
 //! ```text
-//! version u8 | format u16, from version 4 on | head | buckets of wallets | buckets of references | number of markets | (id, market, funding)…
+//! version u8 | format u16, from version 4 on | head | buckets of wallets | answers | number of markets | (id, market, funding, and from format 3 on the market's answers)…
 //! ```
+//! The cell's answers are one list in buckets; from format 3 on they are two, to calls and unfiled, as they are kept.
 //! Each part is one postcard value; the next begins where it ends. Chunks are cut anywhere
 //! and only bounded.
 
@@ -11,7 +12,7 @@ use std::{collections::BTreeMap, iter, sync::Arc};
 use serde::de::DeserializeOwned;
 use stakehold_raft::{machine::Chunks, mistake};
 
-use super::{Cell, Head, Slot};
+use super::{Cell, Head, Slot, answers::Answers};
 use crate::domain::{deadlines::Deadlines, format, ledger::Journal, references::References, wallet::Wallets};
 
 /// What a cell of the first format is written as: programs that know no other read it.
@@ -28,8 +29,8 @@ fn bounded(bytes: Vec<u8>) -> Vec<Vec<u8>> {
 impl Cell {
     pub(super) fn chunks(&self) -> Chunks<'_> {
         let plain = "a cell is plain data";
+        let format = if mistake!("format.snapshot_before_its_time") { format::NEWEST } else { self.format };
         let head = iter::once_with(move || {
-            let format = if mistake!("format.snapshot_before_its_time") { format::NEWEST } else { self.format };
             if format == format::FIRST {
                 postcard::to_stdvec(&(FIRST, &self.head)).expect(plain)
             } else {
@@ -37,12 +38,21 @@ impl Cell {
             }
         });
         let count = iter::once_with(move || postcard::to_stdvec(&(self.markets.len() as u64)).expect(plain));
-        let markets = self
-            .markets
-            .iter()
-            .map(move |(id, slot)| postcard::to_stdvec(&(id, &*slot.market, &*slot.funding)).expect(plain));
-        let parts = head.chain(self.wallets.chunks()).chain(self.references.chunks()).chain(count).chain(markets);
+        let by_market = format >= format::ANSWERS_BY_MARKET;
+        let markets = self.markets.iter().flat_map(move |(id, slot)| {
+            let market = postcard::to_stdvec(&(id, &*slot.market, &*slot.funding)).expect(plain);
+            iter::once(market).chain(by_market.then(|| slot.answers.chunks()).into_iter().flatten())
+        });
+        let parts = head.chain(self.wallets.chunks()).chain(self.answers_chunks(by_market)).chain(count).chain(markets);
         Box::new(parts.flat_map(bounded))
+    }
+
+    fn answers_chunks(&self, by_market: bool) -> Chunks<'_> {
+        let (calls, unfiled) = (self.answers.calls(), self.answers.unfiled());
+        match by_market {
+            true => Box::new(calls.chunks().chain(unfiled.chunks())),
+            false => Box::new(iter::once_with(|| unfiled.old_chunks()).flatten()),
+        }
     }
 
     pub(super) fn read(&self, bytes: &[u8]) -> Result<Cell, String> {
@@ -77,22 +87,26 @@ impl Cell {
             ));
         }
         let wallets = Wallets::read(rest).map_err(|e| format!("the snapshot's wallets are unreadable: {e}"))?;
-        let mut references =
-            References::read(rest).map_err(|e| format!("the snapshot's references are unreadable: {e}"))?;
-        if mistake!("snapshot.references_forgotten") {
-            references = References::default();
-        }
+        let by_market = format >= format::ANSWERS_BY_MARKET;
+        let answers = if by_market {
+            let calls = answers_of(References::read(rest))?;
+            Answers::of(calls, answers_of(References::read(rest))?)
+        } else {
+            Answers::of(References::default(), answers_of(References::read_old(rest))?)
+        };
         let count: u64 = take(rest, "number of markets")?;
         let mut markets = BTreeMap::new();
         for _ in 0..count {
             let (id, market, funding) = take(rest, "markets")?;
-            markets.insert(id, Slot { market: Arc::new(market), funding: Arc::new(funding) });
+            let answers = if by_market { answers_of(References::read(rest))? } else { References::default() };
+            markets
+                .insert(id, Slot { market: Arc::new(market), funding: Arc::new(funding), answers: Arc::new(answers) });
         }
         if !rest.is_empty() {
             return Err(format!("the snapshot has {} bytes too many", rest.len()));
         }
         let format = if mistake!("format.lost_in_the_snapshot") { format::FIRST } else { format };
-        Ok(Cell { format, knows: self.knows, head, wallets, references, markets })
+        Ok(Cell { format, knows: self.knows, head, wallets, answers, markets })
     }
 }
 
@@ -101,6 +115,11 @@ pub(super) fn too_new(format: u16, knows: u16) -> String {
     format!(
         "this cell has format {format}, and this node knows formats up to {knows}: run the newer program here, or take `format` out of its configuration"
     )
+}
+
+fn answers_of(read: Result<References, postcard::Error>) -> Result<References, String> {
+    let read = read.map_err(|e| format!("the snapshot's answers are unreadable: {e}"))?;
+    Ok(if mistake!("snapshot.references_forgotten") { References::default() } else { read })
 }
 
 fn take<T: DeserializeOwned>(bytes: &mut &[u8], what: &str) -> Result<T, String> {

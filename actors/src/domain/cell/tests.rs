@@ -394,11 +394,84 @@ fn a_cell_is_raised_to_a_newer_format_once_and_its_snapshots_say_so() {
     let restored = alone().restore(&bytes(&cell)).unwrap();
     assert_eq!((restored.format(), restored.digest()), (cell.format(), cell.digest()));
     let refused = old(&cell).unwrap_err();
-    assert!(refused.contains("has format 2") && refused.contains("up to 1: run the newer program"), "{refused}");
+    assert!(refused.contains("has format 3") && refused.contains("up to 1: run the newer program"), "{refused}");
 }
 
 #[test]
-#[should_panic(expected = "has format 3, and this node knows formats up to 2")]
+#[should_panic(expected = "has format 4, and this node knows formats up to 3")]
 fn a_format_that_is_not_known_halts_the_replica() {
     run(&mut alone(), Command::Raise { format: format::NEWEST + 1 });
+}
+
+#[test]
+fn a_final_market_forgets_what_it_answered_and_does_nothing_twice() {
+    for format in [format::NAMES_IN_CHARACTERS, format::ANSWERS_BY_MARKET] {
+        let mut cell = alone();
+        run(&mut cell, Command::Raise { format });
+        let (u, m) = (account(&mut cell, 1, 500), market(&mut cell, "m", definition(1)));
+        let (bet, late) = (order(u, m, Side::Back, 200, "a"), order(u, m, Side::Back, 100, "late"));
+        let (bet, late) = (fund(&cell, bet, 200), fund(&cell, late, 100));
+        let first = outcome(&told(&mut cell, NOW, bet.clone()).2);
+        assert!(first.is_ok());
+        let settle = Command::Settle { market: m, result: MarketResult::Void, reference: reference("s") };
+        for command in [settle.clone(), Command::Finalise { market: m }] {
+            // Until it is final, the first answer stands, and money that came again goes back.
+            assert_eq!(outcome(&told(&mut cell, NOW, bet.clone()).2), first);
+            assert_eq!(run(&mut cell, command), Verdict::Done);
+        }
+        let (answers, balance) = (cell.sizes().2, cell.account_view(u).unwrap());
+        let by_reference = Command::Cancel {
+            account: u,
+            market: m,
+            which: crate::api::WhichOrder::Reference(reference("a"), 0),
+            reduction: None,
+            in_funding: true,
+        };
+        if format == format::NAMES_IN_CHARACTERS {
+            assert_eq!(outcome(&told(&mut cell, NOW, bet).2), first);
+            assert_eq!(outcome(&told(&mut cell, NOW, late).2), Err(Refusal::MarketClosed));
+            continue;
+        }
+        for command in [bet, late] {
+            let Command::Fund(Fund { instruction, admission, .. }) = &command else { panic!() };
+            assert_eq!(outcome(&told(&mut cell, NOW, command.clone()).2), Err(Refusal::MarketFinal));
+            assert_eq!(cell.needed(instruction), views::Needed::Verdict(Err(Refusal::MarketFinal)));
+            let execute = Command::Execute { instruction: instruction.clone(), admission: *admission };
+            assert_eq!(run(&mut cell, execute), Verdict::Refused(Refusal::MarketFinal));
+        }
+        assert_eq!(run(&mut cell, by_reference), Verdict::Refused(Refusal::MarketFinal));
+        assert_eq!(cell.sizes().2, answers, "nothing is remembered there any more");
+        assert_eq!(cell.account_view(u).unwrap().available, balance.available);
+        assert_eq!(run(&mut cell, settle), Verdict::Done, "the operator's calls are the cell's");
+    }
+}
+
+#[test]
+fn what_was_answered_before_a_raise_stays_answered_and_replicas_agree_whatever_they_were_read_from() {
+    let mut cell = alone();
+    let (u, m) = (account(&mut cell, 1, 100_000), market(&mut cell, "m", definition(1)));
+    let bet = |cell: &Cell, n: u64| fund(cell, order(u, m, Side::Back, 10, n), 10);
+    let mut answers = vec![];
+    for n in 0..100 {
+        let command = bet(&cell, n);
+        answers.push((command.clone(), outcome(&told(&mut cell, NOW, command).2)));
+    }
+    let read = |cell: &Cell| alone().restore(&cell.chunks().flatten().collect::<Vec<u8>>()).unwrap();
+    let mut other = read(&cell);
+    for cell in [&mut cell, &mut other] {
+        run(cell, Command::Raise { format: format::ANSWERS_BY_MARKET });
+    }
+    assert_eq!(cell.digest(), other.digest());
+    for n in 100..200 {
+        let command = bet(&cell, n);
+        answers.push((command.clone(), outcome(&told(&mut cell, NOW, command.clone()).2)));
+        told(&mut other, NOW, command);
+        if n % 30 == 0 {
+            other = read(&other);
+        }
+    }
+    assert_eq!(cell.digest(), other.digest());
+    for (command, answer) in answers {
+        assert_eq!(outcome(&told(&mut cell, NOW, command).2), answer);
+    }
 }

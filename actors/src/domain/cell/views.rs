@@ -2,13 +2,13 @@
 
 use stakehold_raft::mistake;
 
-use super::Cell;
+use super::{Cell, answers::Told};
 use crate::{
     api::{AccountView, BookView, MarketSummary, MarketView, StatementLine},
     domain::{
         command::{Admission, Instruction},
         market::{Market, ReplaceRequest},
-        references::{Key, Known},
+        references::Key,
         types::{AccountId, EventId, MarketId, Minor, OrderId, OrderView, Refusal},
         wallet::Wallet,
     },
@@ -52,7 +52,7 @@ impl Cell {
 
     /// How many wallets, markets and remembered references the cell holds.
     pub fn sizes(&self) -> (u64, u64, u64) {
-        (self.wallets.count(), self.markets.len() as u64, self.references.count())
+        (self.wallets.count(), self.markets.len() as u64, self.answers_count())
     }
 
     pub fn market(&self, market: MarketId) -> Option<&Market> {
@@ -103,10 +103,10 @@ impl Cell {
     /// is not remembered.
     pub fn needed(&self, instruction: &Instruction) -> Needed {
         let key = Key::order(instruction);
-        match self.references.known(key, instruction.content()) {
-            Known::Reused => return Needed::Verdict(Err(Refusal::ReferenceReused)),
-            Known::Same(verdict) => return Needed::Verdict(verdict.outcome(instruction)),
-            Known::New => {}
+        match self.told(instruction.market(), key, instruction.content()) {
+            Told::Not(refusal) => return Needed::Verdict(Err(refusal)),
+            Told::Before(verdict) => return Needed::Verdict(verdict.outcome(instruction)),
+            Told::New => {}
         }
         let Some(slot) = self.markets.get(&instruction.market()) else { return Needed::Funds(Minor::ZERO) };
         if let Some(pending) = slot.funding.pending(key) {

@@ -77,7 +77,7 @@ pub enum MarketsCommand {
         #[arg(long, value_parser = parse::reference)]
         reference: Option<Reference>,
     },
-    /// Make a settlement final.
+    /// Make a settlement final: the market forgets its orders and can be resettled no more.
     Finalise {
         #[arg(value_parser = parse::market)]
         market: MarketId,

@@ -22,6 +22,8 @@ use super::{
 const MAX_ACCOUNT: u64 = (1 << 53) - 1;
 const MAX_NAME: usize = 128;
 const RUNNERS_MAX: usize = 1_000;
+/// From this format on a market that is final forgets what it answered.
+const FINAL_FORGETS: u16 = 3;
 /// The longest bet delay, in seconds.
 pub(super) const BET_DELAY_MAX_S: u16 = 30;
 const RUNNER_ID_MAX: u64 = (1 << 31) - 1;
@@ -75,6 +77,8 @@ pub struct Cell {
     calls: BTreeMap<(Option<AccountId>, Reference), (Command, Verdict)>,
     /// First instructions and their verdicts; without the instruction where it has not come yet.
     pub(super) verdicts: BTreeMap<OrderKey, (Option<Instruction>, Outcome)>,
+    /// Those of them that a market forgets when it is final.
+    pub(super) forgettable: BTreeSet<OrderKey>,
     pub(super) due: BTreeSet<(Stamp, Due)>,
     /// How many accounts a settlement pays at once.
     step: usize,
@@ -101,6 +105,7 @@ impl Cell {
             events: BTreeMap::new(),
             calls: BTreeMap::new(),
             verdicts: BTreeMap::new(),
+            forgettable: BTreeSet::new(),
             due: BTreeSet::new(),
             step: step as usize,
             commission: 0,
@@ -124,6 +129,18 @@ impl Cell {
     pub(super) fn market(&mut self, market: MarketId) -> Result<&mut Market, Refusal> {
         self.markets_touched.insert(market);
         self.markets.get_mut(&market).ok_or(Refusal::UnknownMarket)
+    }
+
+    /// Whether what the market has answered is forgotten.
+    pub(super) fn forgotten(&self, market: MarketId) -> bool {
+        self.format >= FINAL_FORGETS && self.markets.get(&market).is_some_and(|market| market.finalised)
+    }
+
+    /// A verdict has just been given under this reference.
+    pub(super) fn note(&mut self, key: &OrderKey) {
+        if self.format >= FINAL_FORGETS && self.markets.contains_key(&key.market) {
+            self.forgettable.insert(key.clone());
+        }
     }
 
     // -- time --
@@ -209,6 +226,9 @@ impl Cell {
             }
             Command::Finalise { market } => {
                 self.live(*market, |market| market.finalise().map(|()| Moves::default()))?;
+                for key in self.forgettable.extract_if(.., |key| key.market == *market) {
+                    self.verdicts.remove(&key);
+                }
                 let entered = std::mem::take(&mut self.market(*market)?.entered);
                 for account in entered {
                     self.tell_left(*market, account);

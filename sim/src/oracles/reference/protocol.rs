@@ -95,7 +95,9 @@ impl Cell {
 
     /// The verdict that stands under the reference, if one does: another content is refused.
     pub(super) fn known(&mut self, instruction: &Instruction) -> Option<Outcome> {
-        let (first, outcome) = self.verdicts.get_mut(&instruction.key())?;
+        let Some((first, outcome)) = self.verdicts.get_mut(&instruction.key()) else {
+            return self.forgotten(instruction.market()).then_some(Err(Refusal::MarketFinal));
+        };
         let first = first.get_or_insert_with(|| instruction.clone());
         Some(if first == instruction { outcome.clone() } else { Err(Refusal::ReferenceReused) })
     }
@@ -110,6 +112,9 @@ impl Cell {
         if let Some((first, outcome)) = self.verdicts.get(&key) {
             let same = first.as_ref().is_none_or(|first| first == instruction);
             return Needed::Verdict(if same { outcome.clone() } else { Err(Refusal::ReferenceReused) });
+        }
+        if self.forgotten(key.market) {
+            return Needed::Verdict(Err(Refusal::MarketFinal));
         }
         let Some(market) = self.markets.get(&key.market) else { return Needed::Funds(Minor::ZERO) };
         if let Some(held) = market.held.get(&key) {
@@ -131,8 +136,8 @@ impl Cell {
             return Err(Refusal::UnknownMarket);
         }
         if let Some(outcome) = self.known(instruction) {
-            // A caller with another content is refused, and nobody else is told.
-            if outcome != Err(Refusal::ReferenceReused) {
+            // A caller with another content is refused, and nobody else is told; nor is anybody of nothing.
+            if !matches!(outcome, Err(Refusal::ReferenceReused | Refusal::MarketFinal)) {
                 self.told.push(Told::Decided(instruction.key(), outcome.clone()));
             }
             return outcome.map(Verdict::Accepted);
@@ -261,6 +266,7 @@ impl Cell {
 
     pub(super) fn decide(&mut self, instruction: &Instruction, outcome: Outcome) {
         self.verdicts.insert(instruction.key(), (Some(instruction.clone()), outcome.clone()));
+        self.note(&instruction.key());
         self.told.push(Told::Decided(instruction.key(), outcome));
     }
 
@@ -313,6 +319,9 @@ impl Cell {
         reduction: Option<i64>,
         in_funding: bool,
     ) -> Result<Verdict, Refusal> {
+        if self.forgotten(key.market) {
+            return Err(Refusal::MarketFinal);
+        }
         if reduction.is_some() {
             return Err(Refusal::InvalidReduction);
         }
@@ -327,6 +336,7 @@ impl Cell {
             return Err(Refusal::UnknownOrder);
         }
         self.verdicts.insert(key.clone(), (None, Err(Refusal::Cancelled)));
+        self.note(key);
         self.told.push(Told::Decided(key.clone(), Err(Refusal::Cancelled)));
         Ok(Verdict::Cancelled { order: None, cancelled: Minor::ZERO, released: Minor::ZERO })
     }
