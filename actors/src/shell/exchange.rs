@@ -358,6 +358,7 @@ impl Exchange {
         let sent = desk.group().read(|replica| replica.streams().get(&wallet).map_or(0, |(_, last, _)| *last));
         let patience = Duration::from_millis(self.limits.cancel_wait_ms);
         timer::timeout(patience, desk.group().delivered(wallet, sent)).await.is_ok_and(|delivered| delivered)
+            && !mistake!("cancel.money_always_pending")
     }
 }
 

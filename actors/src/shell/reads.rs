@@ -32,10 +32,11 @@ impl Exchange {
             Request::GetAccount { account } => {
                 cell.account_view(*account).map(Response::Account).ok_or(refused(Refusal::UnknownAccount))
             }
-            Request::Statement { account, before, limit } => cell
-                .statement(*account, *before, *limit as usize)
-                .map(|lines| Response::Statement { lines })
-                .ok_or(refused(Refusal::UnknownAccount)),
+            Request::Statement { account, before, limit } => {
+                let limit = if mistake!("statement.limit_ignored") { usize::MAX } else { *limit as usize };
+                let lines = cell.statement(*account, *before, limit);
+                lines.map(|lines| Response::Statement { lines }).ok_or(refused(Refusal::UnknownAccount))
+            }
             Request::GetMarket { market } => cell
                 .market_view(*market)
                 .map(|view| Response::Market(Box::new(view)))
@@ -65,7 +66,9 @@ impl Exchange {
                 _ => Vec::new(),
             })
             .collect();
-        markets.sort_by_key(|market| market.market);
+        if !mistake!("list.unsorted") {
+            markets.sort_by_key(|market| market.market);
+        }
         Ok(Response::Markets(markets))
     }
 

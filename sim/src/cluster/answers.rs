@@ -25,6 +25,9 @@ use crate::{
     oracles::Violation,
 };
 
+/// So long a node waits for money to be back before it says that it is not, but for a timer's grain.
+const AWAITED_US: u64 = 240_000;
+
 #[derive(Debug, Default)]
 pub struct Answers {
     under_way: BTreeMap<u64, Wanted>,
@@ -262,6 +265,22 @@ impl Wanted {
             | Request::SetPersistence { market, .. } => there(books.cells, *market).is_none(),
             _ => self.market().is_some_and(|market| there(books.cells, market).is_none()),
         }
+    }
+}
+
+/// That released money is still on its way is said only by whoever has waited for it. `took_us`: where nothing
+/// else happened, and nobody led anew.
+///
+/// # Errors
+/// When it was said too soon.
+pub fn money_awaited(request: &Request, answer: &Result<Response, ApiError>, took_us: u64) -> Result<(), Violation> {
+    let waits = matches!(request, Request::Cancel { .. } | Request::CancelAll { market: Some(_), .. });
+    match answer {
+        Ok(Response::Cancelled { funds_pending: true, .. }) if waits && took_us < AWAITED_US => {
+            let message = format!("{request:?} was told after {took_us} us that its money is on its way");
+            Err(Violation::new("Gateway", message))
+        }
+        _ => Ok(()),
     }
 }
 

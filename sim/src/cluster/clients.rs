@@ -70,6 +70,9 @@ enum Todo {
     GiveUp(u64),
 }
 
+/// By then every cell is led where it belongs, if nothing gets in the way.
+const SETTLED_US: u64 = 5_000_000;
+
 /// A try of a call that the client still waits for.
 #[derive(Debug)]
 struct Attempt {
@@ -428,11 +431,13 @@ impl Clients {
         if let Err(violation) = watch.verdicts(|verdicts| verdicts.check(request, call.said, &answer)) {
             watch.violated(violation);
         }
-        if call.attempts == 1
-            && now < self.calm_until
-            && let Err(violation) = watch.verdicts(|verdicts| verdicts.in_order(request, &answer))
-        {
-            watch.violated(violation);
+        if call.attempts == 1 && now < self.calm_until {
+            let in_order = watch.verdicts(|verdicts| verdicts.in_order(request, &answer));
+            let settled = at >= SETTLED_US;
+            let awaited = if settled { answers::money_awaited(request, &answer, now - at) } else { Ok(()) };
+            for violation in [in_order, awaited].into_iter().filter_map(Result::err) {
+                watch.violated(violation);
+            }
         }
         if let Err(violation) = answers::of_orders(request, &answer) {
             watch.violated(violation);
