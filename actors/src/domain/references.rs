@@ -83,8 +83,8 @@ impl Key {
 }
 
 impl Key {
-    /// Where it is looked for in an index. Two accounts may choose one hash, and one account may choose many that
-    /// are alike: that makes none of them slow but its own.
+    /// Where it is looked for in an index. Two accounts may choose one hash, and one account many that are alike: then
+    /// one page of the index is slow, and whose keys are in another does not notice.
     fn place(&self) -> u32 {
         let mixed = (self.hash.0[1] ^ self.account.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (mixed >> 32) as u32
