@@ -109,7 +109,7 @@ pub const KEYS: &[Key] = &[
     key(
         "format",
         Kind::Integer { min: format::FIRST as i64, max: format::NEWEST as i64 },
-        "2",
+        "3",
         "Newest format of what cells write and do that this node says it knows. Cells are raised to it when all \
          nodes do, and no older program can read them then: hold it at the old one until you are sure of an upgrade",
     ),
