@@ -15,7 +15,10 @@ use stakehold::{
 };
 use stakehold_actors::{
     api::{ApiError, Request, Response},
-    domain::types::{AccountId, Refusal},
+    domain::{
+        format,
+        types::{AccountId, Refusal},
+    },
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -63,14 +66,15 @@ async fn a_cluster_is_upgraded_node_by_node_and_does_not_go_back() {
     let mut cluster = started.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(named(&cluster).await, Err(Refusal::InvalidDefinition));
 
-    cluster.set("FORMAT", "2");
+    let newest = format::NEWEST.to_string();
+    cluster.set("FORMAT", &newest);
     for node in 0..3 {
         assert_eq!(formats(&cluster, 2 - node), ["1", "1"], "not before all nodes know another");
         restart(&mut cluster, node).await;
     }
     for node in 0..3 {
         let started = Instant::now();
-        while formats(&cluster, node) != ["2", "2"] {
+        while formats(&cluster, node) != [&*newest, &*newest] {
             assert!(started.elapsed() < LIVENESS, "node {}: {:?}", node + 1, formats(&cluster, node));
             sleep(POLL).await;
         }
@@ -87,8 +91,8 @@ async fn a_cluster_is_upgraded_node_by_node_and_does_not_go_back() {
         sleep(POLL).await;
     }
     cluster.kill(0);
-    cluster.set("FORMAT", "2");
+    cluster.set("FORMAT", &newest);
     cluster.launch(0).expect("it can be started");
     cluster.wait_ready(0).await.unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!((formats(&cluster, 0), named(&cluster).await), (vec!["2".to_owned(); 2], Ok(())));
+    assert_eq!((formats(&cluster, 0), named(&cluster).await), (vec![newest; 2], Ok(())));
 }
