@@ -45,7 +45,8 @@ impl Schemas {
 
 const DESCRIPTION: &str = "Amounts are integers in minor units (1000 is 10.00), prices are decimal odds in \
     hundredths (350 is 3.50), times are milliseconds since the Unix epoch. Calls that move money take a `reference`: \
-    the same reference gives the first call's answer again, however often it is sent and through whichever node.";
+    the same reference gives the first call's answer again, however often it is sent and through whichever node, \
+    until its market is final; from then on orders there are refused with `MARKET_FINAL`.";
 
 /// The whole document.
 pub fn document() -> OpenApi {

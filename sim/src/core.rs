@@ -140,7 +140,7 @@ struct Run {
     /// Of what nobody in his right mind would send: numbers of its own, so that all else stays as it is.
     odd: Rng,
     is_odd: bool,
-    /// When which cell gets the newest format: most have it from the start, some never.
+    /// When which cell gets the newest format: half have it from the start, some never.
     raises: Vec<(u64, CellId)>,
     /// What was proposed last, to be sent again with an extreme value.
     said: VecDeque<(CellId, Command)>,
@@ -513,7 +513,7 @@ fn cells_of(rng: &mut Rng) -> Cells {
     Cells::new(*rng.pick(&[2, 4, 2, 1])).expect("powers of two")
 }
 
-/// When a cell gets the newest format, if it does: half of all have it from the start, and some while much goes on.
+/// When a cell gets the newest format, if it does: from the start, or while much goes on.
 fn raise_at(seed: u64, cell: CellId) -> Option<u64> {
     match rng::of(seed, &[RAISES, u64::from(cell.0)]) {
         dice if dice.is_multiple_of(2) => Some(START),

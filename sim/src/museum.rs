@@ -3,4 +3,5 @@
 //! none of them.
 
 pub mod catalogue;
+pub mod exhibit;
 pub mod run;

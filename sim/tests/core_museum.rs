@@ -3,7 +3,7 @@
 
 use stakehold_sim::{
     core::{Watch, mistaken},
-    museum::catalogue::{EXHIBITS, Level},
+    museum::{catalogue::EXHIBITS, exhibit::Level},
 };
 
 /// Within so many episodes, of so many steps.

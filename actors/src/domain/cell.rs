@@ -222,7 +222,7 @@ impl Cell {
     fn raise(&mut self, format: u16) {
         reached!("format.raised", format > self.format);
         if self.format < format::ANSWERS_BY_MARKET && format >= format::ANSWERS_BY_MARKET {
-            self.file_answers();
+            self.put_answers_in_order();
         }
         self.format = self.format.max(format);
         assert!(self.format <= self.knows, "{}", snapshot::too_new(self.format, self.knows));

@@ -21,7 +21,6 @@ use super::{
     buckets::{Buckets, Keyed},
     command::Instruction,
     content::ANY_CONTENT,
-    packed::Packed,
     types::{AccountId, MarketId, Minor, OrderId, OrderRequest, OrderView, Reference, Refusal},
 };
 
@@ -30,24 +29,7 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Key {
     account: AccountId,
-    hash: Hash,
-}
-
-/// 128 bits, the high half first, that need no alignment: of keys there are more than of anything else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(from = "u128", into = "u128")]
-struct Hash([u64; 2]);
-
-impl From<u128> for Hash {
-    fn from(hash: u128) -> Self {
-        Self([(hash >> 64) as u64, hash as u64])
-    }
-}
-
-impl From<Hash> for u128 {
-    fn from(Hash([high, low]): Hash) -> Self {
-        u128::from(high) << 64 | u128::from(low)
-    }
+    hash: u128,
 }
 
 impl Key {
@@ -69,7 +51,7 @@ impl Key {
         if mistake!("reference.case_is_ignored") {
             bytes[10..].make_ascii_lowercase();
         }
-        Self { account, hash: xxh3_128(&bytes[..10 + text.len()]).into() }
+        Self { account, hash: xxh3_128(&bytes[..10 + text.len()]) }
     }
 
     /// No market has number 0: a wallet's references never meet its orders'.
@@ -86,14 +68,14 @@ impl Key {
     /// Where it is looked for in an index. Two accounts may choose one hash, and one account many that are alike: then
     /// one page of the index is slow, and whose keys are in another does not notice.
     fn place(&self) -> u32 {
-        let mixed = (self.hash.0[1] ^ self.account.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.hash as u64 ^ self.account.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (mixed >> 32) as u32
     }
 }
 
 impl Keyed for Key {
     fn bucket(&self) -> usize {
-        self.hash.0[1] as usize
+        self.hash as usize
     }
 }
 
@@ -106,7 +88,7 @@ pub enum Stored {
         placed: u64,
     },
     /// An order that met something, or an instruction whose view the call cannot give back.
-    Accepted(Packed<OrderView>),
+    Accepted(Box<OrderView>),
     Refused(Refusal),
     /// A wallet call, with what was available right after it.
     Wallet {
@@ -124,7 +106,7 @@ impl Stored {
             (Ok(view), Instruction::Place(order)) if *view == rested(order, view.order, view.placed) => {
                 Stored::Rested { order: view.order, placed: view.placed }
             }
-            (Ok(view), _) => Stored::Accepted(Packed::new(view)),
+            (Ok(view), _) => Stored::Accepted(Box::new(view.clone())),
         }
     }
 
@@ -132,7 +114,7 @@ impl Stored {
     pub fn outcome(&self, instruction: &Instruction) -> Result<OrderView, Refusal> {
         match (self, instruction) {
             (Stored::Rested { order, placed }, Instruction::Place(request)) => Ok(rested(request, *order, *placed)),
-            (Stored::Accepted(view), _) => Ok(view.get()),
+            (Stored::Accepted(view), _) => Ok(OrderView::clone(view)),
             (Stored::Refused(refusal), _) => Err(*refusal),
             _ => Err(Refusal::ReferenceReused),
         }
@@ -142,7 +124,7 @@ impl Stored {
     pub fn order_id(&self) -> Option<OrderId> {
         match self {
             Stored::Rested { order, .. } => Some(*order),
-            Stored::Accepted(view) => Some(view.get().order),
+            Stored::Accepted(view) => Some(view.order),
             _ => None,
         }
     }
@@ -197,15 +179,22 @@ impl References {
         judged(self.number(&key).map(|number| self.list.record(number)), content)
     }
 
-    /// As [`known`](Self::known); a verdict given in advance is bound to the first content that comes.
-    pub fn claim(&mut self, key: Key, content: u64) -> Known {
-        let Some(number) = self.number(&key) else { return Known::New };
-        let record = self.list.record(number);
-        if record.content == ANY_CONTENT && !mistake!("cancel.tombstone_takes_any_content") {
+    /// A verdict that was given in advance is the first call's that comes, and no other's.
+    pub fn bind(&mut self, key: Key, content: u64) {
+        if let Some(number) = self.in_advance(key) {
             reached!("cancel.tombstone_met");
             self.list.bind(number, content);
         }
-        judged(Some(record), content)
+    }
+
+    /// The answer's number, if its call has not come yet.
+    fn in_advance(&self, key: Key) -> Option<u32> {
+        let in_advance = |number: &u32| self.list.content(*number) == ANY_CONTENT;
+        self.number(&key).filter(in_advance).filter(|_| !mistake!("cancel.tombstone_takes_any_content"))
+    }
+
+    pub fn is_in_advance(&self, key: Key) -> bool {
+        self.in_advance(key).is_some()
     }
 
     /// Whatever was answered under the key, for calls that know only the reference.
@@ -302,6 +291,13 @@ mod tests {
         Key::of_order(AccountId(account), MarketId(7), &Reference::new(reference).unwrap(), index)
     }
 
+    /// As a call does.
+    fn claim(references: &mut References, key: Key, content: u64) -> Known {
+        let known = references.known(key, content);
+        references.bind(key, content);
+        known
+    }
+
     #[test]
     fn a_reference_answers_the_same_call_and_refuses_another() {
         let mut references = References::default();
@@ -320,9 +316,9 @@ mod tests {
         let mut references = References::default();
         let a = key(1, "a", 0);
         references.remember(a, ANY_CONTENT, &Stored::Refused(Refusal::Cancelled));
-        assert_eq!(references.claim(a, 5), Known::Same(Stored::Refused(Refusal::Cancelled)));
-        assert_eq!(references.claim(a, 5), Known::Same(Stored::Refused(Refusal::Cancelled)));
-        assert_eq!(references.claim(a, 6), Known::Reused);
+        assert_eq!(claim(&mut references, a, 5), Known::Same(Stored::Refused(Refusal::Cancelled)));
+        assert_eq!(claim(&mut references, a, 5), Known::Same(Stored::Refused(Refusal::Cancelled)));
+        assert_eq!(claim(&mut references, a, 6), Known::Reused);
     }
 
     #[test]
@@ -346,7 +342,7 @@ mod tests {
             let new = key(1 + number % 7, &format!("r{number}"), 0);
             let content = if number % 5 == 0 { ANY_CONTENT } else { number };
             for references in [&mut references, &mut copy] {
-                assert_eq!(references.claim(new, number), Known::New);
+                assert_eq!(claim(references, new, number), Known::New);
                 references.remember(new, content, &Stored::Rested { order: OrderId(number), placed: number });
             }
             plain.insert(new, (content, number));
@@ -355,7 +351,7 @@ mod tests {
             let old = key(1 + earlier % 7, &format!("r{earlier}"), 0);
             for references in [&mut references, &mut copy] {
                 let verdict = Stored::Rested { order: OrderId(earlier), placed: earlier };
-                assert_eq!(references.claim(old, earlier), Known::Same(verdict));
+                assert_eq!(claim(references, old, earlier), Known::Same(verdict));
             }
             plain.get_mut(&old).unwrap().0 = earlier;
             if number % 97 == 0 {

@@ -6,7 +6,6 @@ use stakehold_actors::{
         command::{CollectKind, CreditKind, Instruction},
         deadlines::Deadline,
         ledger::{Account, Posting},
-        packed::Packed,
         references::{Key, Stored},
         types::{MarketResult, MarketStatus, Minor, OrderView, Persistence, Refusal, Side},
         wallet::LineKind,
@@ -96,7 +95,7 @@ fn what_a_cell_keeps_is_written_as_it_ever_was() {
         lines.value("content", &place().content());
         variants!(lines, Stored {
             "rested": Stored::Rested { .. } => Stored::Rested { order: ORDER, placed: 1_700_000_000_000 },
-            "accepted": Stored::Accepted(_) => Stored::Accepted(Packed::new(&view())),
+            "accepted": Stored::Accepted(_) => Stored::Accepted(Box::new(view())),
             "refused": Stored::Refused(_) => Stored::Refused(Refusal::NotFilled),
             "wallet": Stored::Wallet { .. } => Stored::Wallet { amount: Minor(700), available: Minor(49_300) },
             "market created": Stored::MarketCreated(_) => Stored::MarketCreated(MARKET),

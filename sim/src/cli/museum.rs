@@ -5,7 +5,8 @@ use clap::Args;
 
 use super::{CRASH, OK, SAFETY, pool::Pool};
 use crate::museum::{
-    catalogue::{self, EXHIBITS, Exhibit},
+    catalogue::{self, EXHIBITS},
+    exhibit::Exhibit,
     run::look_for,
 };
 

@@ -12,6 +12,7 @@ use stakehold_actors::{
         command::{Instruction, Verdict},
         types::{AccountId, MarketId, Minor, OrderView, Refusal},
     },
+    shell::Limits,
 };
 use stakehold_raft::{
     CellId,
@@ -25,8 +26,8 @@ use crate::{
     oracles::Violation,
 };
 
-/// So long a node waits for money to be back before it says that it is not, but for a timer's grain.
-const AWAITED_US: u64 = 240_000;
+/// Of the time that a node waits for money to be back, what timers may be off.
+const TIMERS_MS: u64 = 10;
 
 #[derive(Debug, Default)]
 pub struct Answers {
@@ -274,9 +275,10 @@ impl Wanted {
 /// # Errors
 /// When it was said too soon.
 pub fn money_awaited(request: &Request, answer: &Result<Response, ApiError>, took_us: u64) -> Result<(), Violation> {
+    let least_us = (Limits::default().cancel_wait_ms - TIMERS_MS) * 1_000;
     let waits = matches!(request, Request::Cancel { .. } | Request::CancelAll { market: Some(_), .. });
     match answer {
-        Ok(Response::Cancelled { funds_pending: true, .. }) if waits && took_us < AWAITED_US => {
+        Ok(Response::Cancelled { funds_pending: true, .. }) if waits && took_us < least_us => {
             let message = format!("{request:?} was told after {took_us} us that its money is on its way");
             Err(Violation::new("Gateway", message))
         }

@@ -109,16 +109,14 @@ fn ops(request: &Request) -> Vec<Op> {
 /// What was answered to the `nth` thing that was asked; None when it says nothing of it.
 fn answer_of(op: &Op, nth: u16, answer: &Result<Response, ApiError>) -> Option<Answer> {
     match (op, answer) {
-        (Op::Place(_), Err(ApiError::Refused(Refusal::ReferenceReused | Refusal::MarketFinal))) => None,
+        (Op::Place(_), Err(ApiError::Refused(refusal))) => order_refused(*refusal),
         (_, Err(ApiError::Refused(refusal))) => refused(*refusal),
         (_, Err(_)) => None,
         (Op::Place(_), Ok(Response::Placed { reports, .. })) => {
             let report = reports.iter().find(|report| report.index == nth)?;
             match report.outcome {
                 Ok(_) => Some(Answer::Accepted),
-                // Another content is under way as well, and may come to nothing; or it is forgotten what came of it.
-                Err(Refusal::ReferenceReused | Refusal::MarketFinal) => None,
-                Err(refusal) => refused(refusal),
+                Err(refusal) => order_refused(refusal),
             }
         }
         (Op::Move { .. }, Ok(Response::Wallet(receipt))) => Some(Answer::Receipt { available: receipt.available }),
@@ -134,6 +132,15 @@ fn answer_of(op: &Op, nth: u16, answer: &Result<Response, ApiError>) -> Option<A
             Ok(Response::Market(_) | Response::Done),
         ) => Some(Answer::Done),
         _ => None,
+    }
+}
+
+/// Another content may be under way under the reference as well, and come to nothing; or it is forgotten what
+/// came of it: neither says anything of the order.
+fn order_refused(refusal: Refusal) -> Option<Answer> {
+    match refusal {
+        Refusal::ReferenceReused | Refusal::MarketFinal => None,
+        refusal => refused(refusal),
     }
 }
 

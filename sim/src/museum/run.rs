@@ -1,7 +1,7 @@
 //! Shows that the mistakes of the museum are found: each by an oracle that is named for it, within so
 //! many seeds, and that the same run without the mistake is right.
 
-use super::catalogue::{Exhibit, Level, Need};
+use super::exhibit::{Exhibit, Level, Need};
 use crate::{
     cluster,
     core::{self, Watch},

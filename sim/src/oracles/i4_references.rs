@@ -1,9 +1,9 @@
 //! I4: one reference → one effect, one answer, however often it is sent and through whichever node
 //! (architecture, section 2, 8; exchange rules, section 5).
 //!
-//! Every first answer is kept with the content it was given to. A market that is final may have forgotten its
-//! own, and says so. The effects of an entry come in the
-//! order in which they happened, so each is held against what was known right before it.
+//! Every first answer is kept with the content it was given to. The effects of an entry come in the
+//! order in which they happened, so each is held against what was known right before it. A market that is
+//! final may have forgotten what it answered, and says so.
 
 use std::collections::{BTreeMap, BTreeSet};
 

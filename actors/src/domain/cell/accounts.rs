@@ -149,7 +149,7 @@ impl Cell {
             return Err(Refusal::UnknownAccount);
         }
         let (key, content) = (Key::wallet(account, reference), content(call));
-        let verdict = match self.claim_call(key, content) {
+        let verdict = match self.called(key, content) {
             Known::Reused => return Err(Refusal::ReferenceReused),
             Known::Same(verdict) => verdict,
             Known::New => {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use stakehold_raft::{mistake, reached};
 
-use super::{Cell, Slot};
+use super::Cell;
 use crate::domain::{
     format,
     references::{Key, Known, References, Stored},
@@ -19,24 +19,10 @@ use crate::domain::{
 #[derive(Clone, Debug, Default)]
 pub(super) struct Answers {
     /// To wallets' calls and the operator's.
-    calls: References,
+    pub calls: References,
     /// To instructions for markets that are not there; and everything from before
     /// [`ANSWERS_BY_MARKET`](format::ANSWERS_BY_MARKET), for a key does not say whose it is.
-    unfiled: References,
-}
-
-impl Answers {
-    pub fn of(calls: References, unfiled: References) -> Self {
-        Self { calls, unfiled }
-    }
-
-    pub fn calls(&self) -> &References {
-        &self.calls
-    }
-
-    pub fn unfiled(&self) -> &References {
-        &self.unfiled
-    }
+    pub unfiled: References,
 }
 
 /// What is known of an instruction.
@@ -45,16 +31,6 @@ pub(super) enum Told {
     Before(Stored),
     /// Or that it must not be carried out.
     Not(Refusal),
-}
-
-impl From<Known> for Told {
-    fn from(known: Known) -> Self {
-        match known {
-            Known::New => Told::New,
-            Known::Same(verdict) => Told::Before(verdict),
-            Known::Reused => Told::Not(Refusal::ReferenceReused),
-        }
-    }
 }
 
 impl Cell {
@@ -70,16 +46,12 @@ impl Cell {
 
     // -- a wallet's calls, and the operator's --
 
-    pub(super) fn claim_call(&mut self, key: Key, content: u64) -> Known {
-        match self.answers.calls.claim(key, content) {
-            Known::New => self.answers.unfiled.claim(key, content),
+    /// What is known of a call.
+    pub(super) fn called(&self, key: Key, content: u64) -> Known {
+        match self.answers.calls.known(key, content) {
+            Known::New => self.answers.unfiled.known(key, content),
             known => known,
         }
-    }
-
-    /// Whatever was answered to a call.
-    pub(super) fn called(&self, key: Key) -> Option<Stored> {
-        self.answers.calls.verdict(key).or_else(|| self.answers.unfiled.verdict(key))
     }
 
     pub(super) fn remember_call(&mut self, key: Key, content: u64, verdict: &Stored) {
@@ -89,49 +61,50 @@ impl Cell {
 
     // -- instructions --
 
-    /// Whether a market has forgotten what it answered.
-    pub(super) fn forgotten(&self, slot: &Slot) -> bool {
-        self.by_market() && slot.market.finalised() && !mistake!("final.decides_anew")
+    /// Whether the market has forgotten what it answered.
+    fn forgotten(&self, market: MarketId) -> bool {
+        let finalised = self.markets.get(&market).is_some_and(|slot| slot.market.finalised());
+        self.by_market() && finalised && !mistake!("final.decides_anew")
     }
 
     /// What is known of an instruction, as things stand.
     pub(super) fn told(&self, market: MarketId, key: Key, content: u64) -> Told {
-        let slot = self.markets.get(&market);
-        let known = match slot.map_or(Known::New, |slot| slot.answers.known(key, content)) {
-            Known::New => self.answers.unfiled.known(key, content),
-            known => known,
+        let of_market = self.markets.get(&market).map(|slot| slot.answers.known(key, content));
+        let known = match of_market {
+            Some(Known::New) | None => self.answers.unfiled.known(key, content),
+            Some(known) => known,
         };
-        match Told::from(known) {
-            Told::New if slot.is_some_and(|slot| self.forgotten(slot)) => Told::Not(Refusal::MarketFinal),
-            told => told,
+        match known {
+            Known::New if self.forgotten(market) => Told::Not(Refusal::MarketFinal),
+            Known::New => Told::New,
+            Known::Same(verdict) => Told::Before(verdict),
+            Known::Reused => Told::Not(Refusal::ReferenceReused),
         }
     }
 
-    /// As [`told`](Self::told); a verdict given in advance is bound to the first content that comes.
+    /// As [`told`](Self::told), when the instruction comes: a verdict given in advance is its own from now on.
     pub(super) fn claim(&mut self, market: MarketId, key: Key, content: u64) -> Told {
-        if let Some(slot) = self.markets.get_mut(&market).filter(|slot| slot.answers.count() > 0) {
-            let known = Arc::make_mut(&mut slot.answers).claim(key, content);
-            if known != Known::New {
-                return known.into();
+        let told = self.told(market, key, content);
+        reached!("final.asked_again", matches!(told, Told::Not(Refusal::MarketFinal)));
+        if matches!(told, Told::Before(_)) {
+            match self.markets.get_mut(&market).filter(|slot| slot.answers.is_in_advance(key)) {
+                Some(slot) => Arc::make_mut(&mut slot.answers).bind(key, content),
+                None => self.answers.unfiled.bind(key, content),
             }
         }
-        let known = self.answers.unfiled.claim(key, content);
-        if known != Known::New {
-            return known.into();
-        }
-        match self.markets.get(&market) {
-            Some(slot) if self.forgotten(slot) => {
-                reached!("final.asked_again");
-                Told::Not(Refusal::MarketFinal)
-            }
-            _ => Told::New,
-        }
+        told
     }
 
     /// Whatever was answered to the instruction, for calls that know only its reference.
-    pub(super) fn answered(&self, market: MarketId, key: Key) -> Option<Stored> {
+    ///
+    /// # Errors
+    /// When the market has forgotten it.
+    pub(super) fn answered(&self, market: MarketId, key: Key) -> Result<Option<Stored>, Refusal> {
         let of_market = self.markets.get(&market).and_then(|slot| slot.answers.verdict(key));
-        of_market.or_else(|| self.answers.unfiled.verdict(key))
+        match of_market.or_else(|| self.answers.unfiled.verdict(key)) {
+            None if self.forgotten(market) => Err(Refusal::MarketFinal),
+            verdict => Ok(verdict),
+        }
     }
 
     /// # Panics
@@ -154,9 +127,9 @@ impl Cell {
         }
     }
 
-    /// The cell has just got the format from which on answers are kept by market. In which order the ones
-    /// from before came, a replica that was read from a snapshot does not know.
-    pub(super) fn file_answers(&mut self) {
+    /// The cell is just getting the format from which on answers are kept by market, and in the order in which
+    /// they come. In which order those from before came, a replica that was read from a snapshot does not know.
+    pub(super) fn put_answers_in_order(&mut self) {
         self.answers.unfiled =
             if mistake!("raise.answers_forgotten") { References::default() } else { self.answers.unfiled.in_order() };
     }

@@ -28,18 +28,16 @@ impl Cell {
         reduction: Option<Minor>,
         in_funding: bool,
     ) -> Result<Verdict, Refusal> {
-        let slot = self.markets.get(&market).ok_or(Refusal::UnknownMarket)?;
-        let forgotten = self.forgotten(slot);
+        if !self.markets.contains_key(&market) {
+            return Err(Refusal::UnknownMarket);
+        }
         match which {
             WhichOrder::Id(order) => self.cancel_order(turn, account, market, order, reduction),
             WhichOrder::Reference(reference, index) => {
                 let key = Key::of_order(account, market, &reference, index);
-                if let Some(verdict) = self.answered(market, key) {
+                if let Some(verdict) = self.answered(market, key)? {
                     let order = verdict.order_id().ok_or(Refusal::OrderDone)?;
                     return self.cancel_order(turn, account, market, order, reduction);
-                }
-                if forgotten {
-                    return Err(Refusal::MarketFinal);
                 }
                 if reduction.is_some() {
                     // What is not an order yet cannot be a smaller one.

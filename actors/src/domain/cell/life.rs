@@ -118,8 +118,8 @@ impl Cell {
         act: impl FnOnce(&mut Self) -> Result<Stored, Refusal>,
     ) -> Result<Verdict, Refusal> {
         let key = Key::operator(reference);
-        let verdict = match self.claim_call(key, content) {
-            Known::Reused if mistake!("operator.content_not_compared") => self.called(key).unwrap_or(Stored::Done),
+        let content = if mistake!("operator.content_not_compared") { 1 } else { content };
+        let verdict = match self.called(key, content) {
             Known::Reused => return Err(Refusal::ReferenceReused),
             Known::Same(verdict) => verdict,
             Known::New => {

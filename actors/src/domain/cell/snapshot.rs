@@ -3,9 +3,9 @@
 //! ```text
 //! version u8 | format u16, from version 4 on | head | buckets of wallets | answers | number of markets | (id, market, funding, and from format 3 on the market's answers)…
 //! ```
-//! The cell's answers are one list in buckets; from format 3 on they are two, to calls and unfiled, as they are kept.
-//! Each part is one postcard value; the next begins where it ends. Chunks are cut anywhere
-//! and only bounded.
+//! Each part is one postcard value; the next begins where it ends. Only answers, which are in buckets before
+//! format 3, are then written as they are kept: those to calls, the unfiled ones, and each market's. Chunks are
+//! cut anywhere and only bounded.
 
 use std::{collections::BTreeMap, iter, sync::Arc};
 
@@ -48,7 +48,7 @@ impl Cell {
     }
 
     fn answers_chunks(&self, by_market: bool) -> Chunks<'_> {
-        let (calls, unfiled) = (self.answers.calls(), self.answers.unfiled());
+        let Answers { calls, unfiled } = &self.answers;
         match by_market {
             true => Box::new(calls.chunks().chain(unfiled.chunks())),
             false => Box::new(iter::once_with(|| unfiled.old_chunks()).flatten()),
@@ -90,9 +90,9 @@ impl Cell {
         let by_market = format >= format::ANSWERS_BY_MARKET;
         let answers = if by_market {
             let calls = answers_of(References::read(rest))?;
-            Answers::of(calls, answers_of(References::read(rest))?)
+            Answers { calls, unfiled: answers_of(References::read(rest))? }
         } else {
-            Answers::of(References::default(), answers_of(References::read_old(rest))?)
+            Answers { calls: References::default(), unfiled: answers_of(References::read_old(rest))? }
         };
         let count: u64 = take(rest, "number of markets")?;
         let mut markets = BTreeMap::new();

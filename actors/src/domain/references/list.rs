@@ -8,9 +8,9 @@
 //!
 //! What must never be: an answer that changes. Only what was given in advance is bound to a content, once.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
-use super::{Hash, Key, Record, Stored};
+use super::{Key, Record, Stored};
 use crate::domain::types::AccountId;
 
 /// Answers in a page: little to copy when the last one changes.
@@ -55,48 +55,44 @@ impl List {
         let (account, hash) = answer[..KEY].split_at(8);
         Key {
             account: AccountId(u64::from_le_bytes(account.try_into().expect("eight bytes"))),
-            hash: Hash::from(u128::from_le_bytes(hash.try_into().expect("sixteen bytes"))),
+            hash: u128::from_le_bytes(hash.try_into().expect("sixteen bytes")),
         }
     }
 
+    pub fn content(&self, number: u32) -> u64 {
+        let content = &self.answer(number)[KEY..KEY + CONTENT];
+        u64::from_le_bytes(content.try_into().expect("eight bytes"))
+    }
+
     pub fn record(&self, number: u32) -> Record {
-        let (content, verdict) = self.answer(number)[KEY..].split_at(CONTENT);
-        Record {
-            content: u64::from_le_bytes(content.try_into().expect("eight bytes")),
-            verdict: postcard::from_bytes(verdict).expect("verdicts are read before they are kept"),
-        }
+        let verdict = &self.answer(number)[KEY + CONTENT..];
+        let verdict = postcard::from_bytes(verdict).expect("verdicts are read before they are kept");
+        Record { content: self.content(number), verdict }
     }
 
     /// Its number.
     pub fn push(&mut self, key: &Key, content: u64, verdict: &Stored) -> u32 {
-        let mut short = [0; 192];
-        let long;
-        let verdict: &[u8] = match postcard::to_slice(verdict, &mut short) {
-            Ok(bytes) => bytes,
-            Err(_) => {
-                long = postcard::to_stdvec(verdict).expect("verdicts are plain data");
-                &long
-            }
-        };
-        self.push_parts(&[
-            &key.account.0.to_le_bytes(),
-            &u128::from(key.hash).to_le_bytes(),
-            &content.to_le_bytes(),
-            verdict,
-        ])
+        self.append(|bytes| {
+            bytes.extend_from_slice(&key.account.0.to_le_bytes());
+            bytes.extend_from_slice(&key.hash.to_le_bytes());
+            bytes.extend_from_slice(&content.to_le_bytes());
+            *bytes = postcard::to_extend(verdict, mem::take(bytes)).expect("verdicts are plain data");
+        })
     }
 
-    fn push_parts(&mut self, parts: &[&[u8]]) -> u32 {
+    fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> u32 {
         if self.len.is_multiple_of(PAGE) {
             self.pages.push(Arc::default());
         }
-        let page = Arc::make_mut(self.pages.last_mut().expect("there is one"));
-        let length: usize = parts.iter().map(|part| part.len()).sum();
-        page.bytes.extend_from_slice(&u16::try_from(length).expect("verdicts are short").to_le_bytes());
-        page.starts.push(page.bytes.len() as u32);
-        parts.iter().for_each(|part| page.bytes.extend_from_slice(part));
-        if page.starts.len() == PAGE {
-            page.bytes.shrink_to_fit();
+        let Page { bytes, starts } = Arc::make_mut(self.pages.last_mut().expect("there is one"));
+        let start = bytes.len() + LENGTH;
+        bytes.extend_from_slice(&[0; LENGTH]);
+        write(bytes);
+        let length = u16::try_from(bytes.len() - start).expect("verdicts are short");
+        bytes[start - LENGTH..start].copy_from_slice(&length.to_le_bytes());
+        starts.push(start as u32);
+        if starts.len() == PAGE {
+            bytes.shrink_to_fit();
         }
         self.len += 1;
         (self.len - 1) as u32
@@ -134,7 +130,7 @@ impl List {
             if !more.is_empty() {
                 return Err(postcard::Error::DeserializeBadEncoding);
             }
-            read.push_parts(&[answer]);
+            read.append(|bytes| bytes.extend_from_slice(answer));
             *bytes = rest;
         }
         Ok(read)
