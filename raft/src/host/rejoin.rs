@@ -260,7 +260,8 @@ pub(super) async fn ask<M: Machine>(host: Weak<Host<M>>, group: Arc<Group<M>>) {
     loop {
         let Some(host) = host.upgrade() else { return };
         let members = engine.members();
-        if members.settled && members.target().contains(&me) {
+        let settled = members.settled || mistake!("members.change_left_half_done");
+        if settled && members.target().contains(&me) {
             tracing::info!(%cell, %me, "the rebuilt replica is a voter");
             if !mistake!("rejoin.notice_stays") {
                 host.rejoins.done(cell);

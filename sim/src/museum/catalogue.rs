@@ -92,6 +92,8 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "A rebuilt replica goes on answering in the name of the voter that it was before it lost its data." },
     Exhibit { name: "rejoin.notice_stays", layer: "consensus", level: Cluster, oracle: "L1", also: &[], needs: &[Wipe],
         what: "A replica that votes again is said to be rebuilt for ever." },
+    Exhibit { name: "members.change_left_half_done", layer: "consensus", level: Cluster, oracle: "L1", also: &[], needs: &[Wipe, Restarts],
+        what: "A rebuilt replica stops asking when a change of members begins, not when it ends." },
     Exhibit { name: "rejoin.keeps_its_vote", layer: "consensus", level: Cluster, oracle: "Raft", also: &["I8"], needs: &[Wipe, Partitions],
         what: "A replica that lost its data comes back under its old name, and votes at once." },
     Exhibit { name: "members.change_not_kept", layer: "consensus", level: Cluster, oracle: "L1", also: &["Raft", "I8"], needs: &[Wipe, Restarts],

@@ -1,6 +1,9 @@
 //! The end of a run (L1): faults stop, and then everything must come to rest, in virtual time.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+};
 
 use stakehold_actors::{
     api::{Principal, Request},
@@ -9,6 +12,7 @@ use stakehold_actors::{
 use stakehold_raft::{
     CellId, NodeId,
     host::{CellStatus, Role},
+    ids::RaftId,
 };
 
 use super::{Run, TOKEN_HASH, ruin};
@@ -171,9 +175,17 @@ impl Run {
                 return Some(format!("{cell} is led by {leader}, and its place is on {:?}", replicas.first()));
             }
             let applied = here[0].1.applied;
+            let replicas: BTreeSet<RaftId> = here.iter().map(|(_, status)| status.id).collect();
             for (id, status) in &here {
                 if status.role == Role::Learner {
                     return Some(format!("{id} does not vote in {cell} again"));
+                }
+                // No change of members is left half done, and nobody learns who will never vote.
+                if !status.voters.iter().eq(&replicas) || !status.learners.is_empty() {
+                    return Some(format!(
+                        "{id} knows {:?} as voters of {cell} and {:?} as learners; its replicas are {replicas:?}",
+                        status.voters, status.learners
+                    ));
                 }
                 if status.applied != applied || status.last_log != applied {
                     return Some(format!(
