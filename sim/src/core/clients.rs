@@ -1,5 +1,7 @@
 //! Clients that repeat themselves, and market actors that forget.
 
+use std::mem::discriminant;
+
 use stakehold_actors::{
     api::WhichOrder,
     domain::{
@@ -270,10 +272,21 @@ impl Run {
         }
     }
 
-    /// Somebody sends what was said before with a number that makes no sense.
+    /// Somebody sends what was said before with something in it that makes no sense. What is said seldom, as
+    /// results are, comes as often as what is said all the time.
     pub(super) fn extreme(&mut self) {
-        let which = self.odd.below(self.said.len().max(1) as u64) as usize;
-        let Some((cell, command)) = self.said.get(which).cloned() else { return };
+        let mut kinds: Vec<Vec<&(CellId, Command)>> = vec![];
+        for said in &self.said {
+            match kinds.iter_mut().find(|kind| discriminant(&kind[0].1) == discriminant(&said.1)) {
+                Some(kind) => kind.push(said),
+                None => kinds.push(vec![said]),
+            }
+        }
+        if kinds.is_empty() {
+            return;
+        }
+        let kind = self.odd.below(kinds.len() as u64) as usize;
+        let (cell, command) = (*self.odd.pick(&kinds[kind])).clone();
         if let Some(command) = extremes::twisted_command(&command, &mut self.odd) {
             self.count("extreme");
             // It may be twisted again, and what it makes is used like anything else.

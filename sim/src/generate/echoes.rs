@@ -51,7 +51,10 @@ fn echo(request: &Request, rng: &mut Rng) -> Option<Request> {
     let mut request = request.clone();
     if rng.percent(60) {
         match &mut request {
-            Request::Place { orders, .. } => orders[0].size = more(orders[0].size)?,
+            Request::Place { orders, .. } => {
+                let first = orders.first_mut()?;
+                first.size = more(first.size)?;
+            }
             Request::Deposit { amount, .. } | Request::Withdraw { amount, .. } => *amount = more(*amount)?,
             _ => {}
         }

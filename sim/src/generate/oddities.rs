@@ -73,7 +73,7 @@ impl Maker<'_> {
         }
     }
 
-    /// Calls that were made before, each with a number that makes no sense (see [`crate::extremes`]). Last
+    /// Calls that were made before, each with something in it that makes no sense (see [`crate::extremes`]). Last
     /// of all, for the same reason.
     pub fn extremes(&mut self) {
         let calls = self.steps.iter().filter_map(|step| match &step.what {

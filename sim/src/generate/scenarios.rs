@@ -49,7 +49,7 @@ pub struct Profile {
     pub patience_ms: u64,
     /// Of a hundred markets, those that turn in-play.
     pub in_play: u64,
-    /// Calls with a number that makes no sense; of a hundred calls, one more.
+    /// Calls with something in them that makes no sense; of a hundred calls, one more.
     pub extremes: usize,
 }
 

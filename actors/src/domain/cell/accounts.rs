@@ -39,7 +39,7 @@ impl Cell {
         }
         let characters = self.format >= format::NAMES_IN_CHARACTERS || mistake!("format.rule_before_its_time");
         let length = if characters { name.chars().count() } else { name.len() };
-        if length > MAX_NAME {
+        if length > MAX_NAME && !mistake!("account.name_of_any_length") {
             return Err(Refusal::InvalidDefinition);
         }
         self.wallets.create(account, name)?;

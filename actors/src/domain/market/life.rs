@@ -55,7 +55,7 @@ impl Market {
             MarketStatus::Closed => return Err(Refusal::MarketClosed),
             MarketStatus::Open | MarketStatus::Suspended => {}
         }
-        if bet_delay_s > BET_DELAY_MAX_S {
+        if bet_delay_s > BET_DELAY_MAX_S && !mistake!("market.any_delay_in_play") {
             return Err(Refusal::InvalidDefinition);
         }
         self.definition.bet_delay_s = bet_delay_s;
