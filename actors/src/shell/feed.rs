@@ -59,7 +59,7 @@ impl Source {
 
 impl MarketFeed {
     pub(super) fn here(desk: &Arc<Desk>, market: MarketId) -> Result<Self, ApiError> {
-        if desk.read(|cell| cell.book(market)).is_none() {
+        if desk.read(|cell| cell.book(market)).is_none() || mistake!("feed.refused_where_a_replica_is") {
             return Err(ApiError::Refused(Refusal::UnknownMarket));
         }
         Ok(Self::new(Source::Here(desk.clone()), market))

@@ -456,6 +456,8 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "The list of an account's orders lacks a market." },
     Exhibit { name: "feed.delta_out_of_order", layer: "feeds", level: Cluster, oracle: "Feed", also: &[], needs: &[Feeds],
         what: "Changes of a market reach its followers out of order." },
+    Exhibit { name: "feed.refused_where_a_replica_is", layer: "feeds", level: Cluster, oracle: "L1", also: &[], needs: &[Feeds],
+        what: "A node that has a replica knows of no market that one could follow." },
     Exhibit { name: "feed.image_skips_one", layer: "feeds", level: Cluster, oracle: "Feed", also: &[], needs: &[Feeds],
         what: "The first change after an image is taken for one that the image has." },
     Exhibit { name: "feed.gap_not_told", layer: "feeds", level: Cluster, oracle: "Feed", also: &[], needs: &[Feeds, Snapshots, Partitions],

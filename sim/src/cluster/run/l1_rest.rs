@@ -209,6 +209,9 @@ impl Run {
         if let Some(why) = self.nodes.iter().find_map(|(id, node)| busy(*id, node)) {
             return Some(why);
         }
+        if let Some(why) = self.unfollowed() {
+            return Some(why);
+        }
         let held = self.watch.books(|books| {
             books.cells.all().find(|id| {
                 let cell = books.cell(*id);

@@ -40,6 +40,14 @@ impl Run {
         self.watch.enter(None, 0);
     }
 
+    /// Where nobody can follow one of the newest markets, in a sentence.
+    pub(super) fn unfollowed(&self) -> Option<String> {
+        let markets = self.clients.markets().rev().take(FOLLOWED);
+        let mut places = markets.flat_map(|market| self.nodes.keys().map(move |id| (*id, market)));
+        let (id, market) = places.find(|(id, market)| !self.feeds.follows(*id, *market))?;
+        Some(format!("nobody can follow {market} on {id}"))
+    }
+
     /// How a follower reads.
     fn reads(&self, id: NodeId, market: MarketId) -> Reads {
         let seed = rng::of(self.setup.choices, &[0x510E, u64::from(id.0), market.0]);
