@@ -7,7 +7,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use stakehold_actors::domain::{
     command::{Command, Fund},
+    market::{BET_DELAY_MAX_S, VOLUME_MAX},
+    settlement::BASIS_POINTS,
     types::Minor,
+    wallet::{MAX_BALANCE, MAX_NAME},
 };
 
 use crate::rng::Rng;
@@ -53,8 +56,10 @@ fn twist(place: &mut Value, rng: &mut Rng) {
             *text = match rng.below(6) {
                 0 => String::new(),
                 1 => format!("{text} "),
-                2 => "é".repeat(NAME),
-                more => "n".repeat(NAME + more as usize - 4),
+                2 => "é".repeat(MAX_NAME),
+                3 => "n".repeat(MAX_NAME - 1),
+                4 => "n".repeat(MAX_NAME),
+                _ => "n".repeat(MAX_NAME + 1),
             };
         }
         Value::Array(values) => {
@@ -69,13 +74,9 @@ fn twist(place: &mut Value, rng: &mut Rng) {
     }
 }
 
-/// Names may be so long, in characters.
-const NAME: usize = 128;
-
 fn edge(rng: &mut Rng) -> Value {
-    /// Bounds of the rules: a bet delay in seconds, all in basis points, what an account may hold, and what a
-    /// market may take.
-    const BOUNDS: [i64; 4] = [30, 10_000, 1_000_000_000_000_000, 9_000_000_000_000_000];
+    /// Bounds of the rules: what is one above is refused.
+    const BOUNDS: [i64; 4] = [BET_DELAY_MAX_S as i64, BASIS_POINTS as i64, MAX_BALANCE.0, VOLUME_MAX.0];
     match rng.below(18) {
         0 => json!(0),
         1 => json!(1),
@@ -157,6 +158,7 @@ mod tests {
         assert!(any(|c| matches!(c, Command::Cancel { which: WhichOrder::Id(OrderId(0)), .. })));
         assert_eq!(twisted_command(&Command::Marker { audit: 1 }, &mut rng), None);
     }
+
     #[test]
     fn names_and_references_too() {
         let create = Command::CreateAccount { account: AccountId(7), name: "ann".into() };
@@ -169,7 +171,7 @@ mod tests {
                 other => panic!("another command: {other:?}"),
             })
             .collect();
-        assert!([0, NAME, NAME + 1].iter().all(|length| names.contains(length)));
+        assert!([0, MAX_NAME, MAX_NAME + 1].iter().all(|length| names.contains(length)));
         let deposits: Vec<bool> = (0..200)
             .filter_map(|_| match twisted_command(&deposit, &mut rng)? {
                 Command::Deposit { reference, .. } => Some(reference.as_str() == "d1"),
