@@ -10,6 +10,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "real processes live in real time")]
 
+#[path = "support/cargo.rs"]
+mod cargo;
 mod support;
 
 use std::{
@@ -19,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cargo::tell_nothing;
 use stakehold::client::{Client, Target, target::NodeAddress};
 use stakehold_actors::{
     api::{AuditView, ClusterStatus, NewOrder, Request, Response},
@@ -173,16 +176,7 @@ impl Containers {
 
     fn up_sh(&self, program: Option<&Path>) -> Command {
         let mut command = Command::new(up_sh());
-        // What Cargo tells this test is not meant for the Cargo that is called here: build scripts
-        // that look at it would run again.
-        for (name, _) in std::env::vars_os() {
-            let name = name.to_string_lossy();
-            let setting = ["CARGO_HOME", "CARGO_TARGET_DIR", "CARGO_INCREMENTAL", "CARGO_BUILD_JOBS"];
-            if name.starts_with("CARGO") && !setting.contains(&&*name) && !name.starts_with("CARGO_NET") {
-                command.env_remove(&*name);
-            }
-        }
-        command
+        tell_nothing(&mut command)
             .env("STAKEHOLD_PROJECT", &self.project)
             .env("STAKEHOLD_IMAGE", format!("{}:local", self.project))
             .env("STAKEHOLD_HOME", &self.home)
