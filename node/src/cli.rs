@@ -96,9 +96,18 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent_and_every_part_has_help() {
-        Cli::command().debug_assert();
-        for command in Cli::command().get_subcommands() {
-            assert!(command.get_about().is_some(), "{}", command.get_name());
+        let mut program = Cli::command();
+        program.build();
+        program.clone().debug_assert();
+        let (mut missing, mut left) = (Vec::new(), vec![program]);
+        while let Some(command) = left.pop() {
+            if command.get_about().is_none() {
+                missing.push(command.get_name().to_owned());
+            }
+            let unsaid = command.get_arguments().filter(|argument| argument.get_help().is_none());
+            missing.extend(unsaid.map(|argument| format!("{} {}", command.get_name(), argument.get_id())));
+            left.extend(command.get_subcommands().cloned());
         }
+        assert!(missing.is_empty(), "no help for {missing:?}");
     }
 }

@@ -35,17 +35,22 @@ Examples:
   stakehold bench --embedded --clients 64 --duration 20s
   stakehold bench --target http://127.0.0.1:8081 --wallets 1000 --markets 10 --json")]
 pub struct BenchArgs {
+    /// How the clients talk to the nodes.
     #[arg(long, value_enum, default_value_t = ModeArg::Http)]
     pub mode: ModeArg,
     /// Bets in one call, all of one wallet in one market.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=200))]
     pub batch: u32,
+    /// Accounts that bet, each with money enough.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..WALLETS_SPAN))]
     pub wallets: u64,
+    /// Markets that are bet on, all of them open.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub markets: u32,
+    /// How many send at once, each one call at a time.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub clients: u32,
+    /// How long is measured: 20s, 500ms or 2m.
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = some_time)]
     pub duration: Duration,
     /// The same load before it is measured, so that books are populated.

@@ -29,6 +29,7 @@ pub struct CorpusArgs {
 enum Command {
     /// Puts a plan into the corpus.
     Add {
+        /// The file of the plan.
         plan: PathBuf,
         /// What it is about: `leader-spins-without-quorum`.
         #[arg(long)]

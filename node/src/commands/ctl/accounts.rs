@@ -14,6 +14,7 @@ pub enum AccountsCommand {
     /// Create an account and print its token, which is shown this once.
     #[command(after_help = "Example:\n  stakehold ctl accounts create --name Ada --deposit 100.00")]
     Create {
+        /// Whose it is.
         #[arg(long)]
         name: String,
         /// Its number; the server chooses one if left out.
@@ -25,14 +26,17 @@ pub enum AccountsCommand {
     },
     /// Show an account and its wallet.
     Show {
+        /// Its number; the token's own account if left out.
         #[arg(value_parser = parse::account)]
         account: Option<AccountId>,
     },
     /// Pay into a wallet.
     #[command(after_help = "Example:\n  stakehold ctl accounts deposit 1000000001 100.00")]
     Deposit {
+        /// The account's number.
         #[arg(value_parser = parse::account)]
         account: AccountId,
+        /// How much, such as 100.00.
         #[arg(value_parser = parse::amount)]
         amount: Minor,
         /// Makes a retry safe: the same reference pays only once.
@@ -41,8 +45,10 @@ pub enum AccountsCommand {
     },
     /// Pay out of a wallet.
     Withdraw {
+        /// The account's number.
         #[arg(value_parser = parse::account)]
         account: AccountId,
+        /// How much, such as 100.00.
         #[arg(value_parser = parse::amount)]
         amount: Minor,
         /// Makes a retry safe: the same reference pays only once.
@@ -52,6 +58,7 @@ pub enum AccountsCommand {
     /// Limit what an account may have in all markets together.
     #[command(after_help = "Example:\n  stakehold ctl accounts cap 1000000001 500.00")]
     Cap {
+        /// The account's number.
         #[arg(value_parser = parse::account)]
         account: AccountId,
         /// The most; leave it out to lift the limit.
@@ -64,6 +71,7 @@ pub enum AccountsCommand {
     /// Take something off the commission an account pays.
     #[command(after_help = "Example:\n  stakehold ctl accounts discount 1000000001 2500     (a quarter off)")]
     Discount {
+        /// The account's number.
         #[arg(value_parser = parse::account)]
         account: AccountId,
         /// In hundredths of a percent of the commission: 10000 is all of it.
@@ -75,8 +83,10 @@ pub enum AccountsCommand {
     },
     /// What moved in a wallet, newest first.
     Statement {
+        /// Its number; the token's own account if left out.
         #[arg(value_parser = parse::account)]
         account: Option<AccountId>,
+        /// How many lines at most.
         #[arg(long, default_value_t = 20)]
         limit: u32,
         /// Only lines with a smaller number.

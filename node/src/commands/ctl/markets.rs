@@ -23,11 +23,13 @@ pub enum MarketsCommand {
     List,
     /// A market with its state and runners.
     Show {
+        /// The market's number.
         #[arg(value_parser = parse::market)]
         market: MarketId,
     },
     /// What is on offer.
     Book {
+        /// The market's number.
         #[arg(value_parser = parse::market)]
         market: MarketId,
         /// Levels to show on each side.
@@ -36,16 +38,19 @@ pub enum MarketsCommand {
     },
     /// Open a market, or open it again.
     Open {
+        /// The market's number.
         #[arg(value_parser = parse::market)]
         market: MarketId,
     },
     /// Suspend a market: no new orders, cancels still work.
     Suspend {
+        /// The market's number.
         #[arg(value_parser = parse::market)]
         market: MarketId,
     },
     /// Turn a market in-play, which cancels its LAPSE orders.
     InPlay {
+        /// The market's number.
         #[arg(value_parser = parse::market)]
         market: MarketId,
         /// Seconds a new order waits; the definition's if left out.
@@ -60,25 +65,32 @@ pub enum MarketsCommand {
     Resettle(SettleArgs),
     /// Give everyone back what they put in.
     Void {
+        /// The market's number.
         #[arg(value_parser = parse::market)]
         market: MarketId,
+        /// Makes a retry safe: the same reference voids only once.
         #[arg(long, value_parser = parse::reference)]
         reference: Option<Reference>,
     },
     /// Remove a non-runner, with its reduction factor in per cent.
     #[command(after_help = "Example:\n  stakehold ctl markets remove-runner 100000001 3 --factor 16.2")]
     RemoveRunner {
+        /// The market's number.
         #[arg(value_parser = parse::market)]
         market: MarketId,
+        /// The runner's number in this market.
         #[arg(value_parser = parse::runner)]
         runner: RunnerId,
+        /// What is taken off the odds of bets matched before, such as 16.2.
         #[arg(long, value_name = "PER CENT", value_parser = parse::thousandths)]
         factor: u32,
+        /// Makes a retry safe: the same reference removes only once.
         #[arg(long, value_parser = parse::reference)]
         reference: Option<Reference>,
     },
     /// Make a settlement final: the market forgets its orders and can be resettled no more.
     Finalise {
+        /// The market's number.
         #[arg(value_parser = parse::market)]
         market: MarketId,
     },
@@ -86,18 +98,22 @@ pub enum MarketsCommand {
 
 #[derive(Debug, Args)]
 pub struct CreateArgs {
+    /// What people call it.
     #[arg(long)]
     name: String,
     /// Number of the event; its markets live together.
     #[arg(long, default_value_t = 1)]
     event: u64,
+    /// What people call the event.
     #[arg(long, default_value = "")]
     event_name: String,
+    /// What is bet on, in a word, such as MATCH_ODDS.
     #[arg(long, default_value = "WIN")]
     market_type: String,
     /// NAME, or NUMBER=NAME; once for each runner.
     #[arg(long = "runner", required = true, value_parser = parse::named_runner)]
     runners: Vec<(Option<RunnerId>, String)>,
+    /// How many runners win.
     #[arg(long, default_value_t = 1)]
     winners: u16,
     /// A runner that is not listed may win.
@@ -106,8 +122,10 @@ pub struct CreateArgs {
     /// Seconds a new order waits in play.
     #[arg(long, default_value_t = 0, value_name = "SECONDS")]
     bet_delay: u16,
+    /// The smallest stake of an order.
     #[arg(long, default_value = "1.00", value_parser = parse::amount)]
     min_stake: Minor,
+    /// The largest stake of an order.
     #[arg(long, default_value = "10000000000.00", value_parser = parse::amount)]
     max_stake: Minor,
     /// Of a positive net, in per cent.
@@ -125,16 +143,19 @@ pub struct CreateArgs {
     /// Open it at once.
     #[arg(long)]
     open: bool,
+    /// Makes a retry safe: the same reference creates only once.
     #[arg(long, value_parser = parse::reference)]
     reference: Option<Reference>,
 }
 
 #[derive(Debug, Args)]
 pub struct SettleArgs {
+    /// The market's number.
     #[arg(value_parser = parse::market)]
     market: MarketId,
     #[command(flatten)]
     result: ResultArgs,
+    /// Makes a retry safe: the same reference settles only once.
     #[arg(long, value_parser = parse::reference)]
     reference: Option<Reference>,
 }

@@ -28,6 +28,7 @@ pub enum OrdersCommand {
     Cancel(CancelArgs),
     /// The orders of an account, by their numbers, in every market that it has not left.
     List {
+        /// Whose; the token's own account if left out.
         #[arg(long, value_parser = parse::account)]
         account: Option<AccountId>,
         /// Only in this market.
@@ -41,11 +42,13 @@ pub enum OrdersCommand {
 
 #[derive(Debug, Args)]
 pub struct PlaceArgs {
+    /// The market's number.
     #[arg(value_parser = parse::market)]
     market: MarketId,
     /// For whom; the token's own account if left out.
     #[arg(long, value_parser = parse::account)]
     account: Option<AccountId>,
+    /// The runner's number in this market.
     #[arg(long, value_parser = parse::runner)]
     runner: RunnerId,
     #[command(flatten)]
@@ -86,6 +89,7 @@ pub struct CancelArgs {
     /// The orders' numbers.
     #[arg(value_parser = parse::order, required_unless_present = "all", conflicts_with = "all")]
     orders: Vec<OrderId>,
+    /// The market's number.
     #[arg(long, value_parser = parse::market, required_unless_present = "all")]
     market: Option<MarketId>,
     /// Whose; the token's own account if left out.
