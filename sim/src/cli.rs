@@ -184,6 +184,10 @@ fn summary(outcome: &Outcome) -> String {
 }
 
 #[cfg(test)]
+#[path = "../../node/tests/support/help.rs"]
+mod help;
+
+#[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
 
@@ -191,18 +195,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent_and_every_part_has_help() {
-        let mut program = Cli::command();
-        program.build();
-        program.clone().debug_assert();
-        let (mut missing, mut left) = (Vec::new(), vec![program]);
-        while let Some(command) = left.pop() {
-            if command.get_about().is_none() {
-                missing.push(command.get_name().to_owned());
-            }
-            let unsaid = command.get_arguments().filter(|argument| argument.get_help().is_none());
-            missing.extend(unsaid.map(|argument| format!("{} {}", command.get_name(), argument.get_id())));
-            left.extend(command.get_subcommands().cloned());
-        }
-        assert!(missing.is_empty(), "no help for {missing:?}");
+        help::is_complete(Cli::command());
     }
 }
