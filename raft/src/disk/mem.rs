@@ -132,6 +132,19 @@ impl MemDisk {
         }
     }
 
+    /// The file ends at `offset`, as if it had never been longer.
+    pub fn shorten(&self, name: &str, offset: usize) {
+        let mut inner = self.inner();
+        let Some(file) = inner.files.get_mut(name) else { return };
+        file.data.truncate(offset);
+        for sectors in [&mut file.unsynced, &mut file.uncertain] {
+            sectors.retain(|sector, _| sector * SECTOR < offset);
+            for (sector, old) in sectors {
+                old.truncate(offset - sector * SECTOR);
+            }
+        }
+    }
+
     /// What a running program would read.
     pub fn contents(&self, name: &str) -> Option<Vec<u8>> {
         self.inner().files.get(name).map(|file| file.data.clone())

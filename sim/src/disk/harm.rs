@@ -26,12 +26,17 @@ pub fn rot(disk: &MemDisk, rng: &mut Rng, which: impl Fn(&str) -> bool) -> Optio
 /// What a log puts between its records and the end of a block.
 const FILLER: u8 = 0xA5;
 
-/// Everything from some byte on is gone from one of these files, as if it had never been written.
+/// Everything from some byte on is gone from one of these files, as if it had never been written, or as if the
+/// file had never been longer.
 pub fn cut(disk: &MemDisk, rng: &mut Rng, which: impl Fn(&str) -> bool) -> Option<String> {
     let (name, data) = pick(disk, rng, which)?;
     let at = data.len() as u64 - 1 - rng.below(YOUNG.min(data.len() as u64));
-    disk.cut(&name, at as usize);
-    Some(format!("{name} from byte {at} on"))
+    if rng.percent(50) {
+        disk.cut(&name, at as usize);
+        return Some(format!("{name} from byte {at} on"));
+    }
+    disk.shorten(&name, at as usize);
+    Some(format!("the end of {name}, which has {at} bytes left,"))
 }
 
 /// One of these files, and what was ever written in it.

@@ -3,6 +3,8 @@
 //! time what is found is held against what was answered.
 
 mod asks;
+mod checks;
+mod strangers;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -26,7 +28,7 @@ use crate::{
 
 /// What must happen in a hundred episodes.
 #[cfg(test)]
-pub const HAPPENS: [&str; 14] = [
+pub const HAPPENS: [&str; 16] = [
     "answered",
     "crashed",
     "killed",
@@ -41,9 +43,12 @@ pub const HAPPENS: [&str; 14] = [
     "written elsewhere",
     "damage named",
     "group forgotten",
+    "written out",
+    "kept from strangers",
 ];
 
 const IDENTITY: [u8; 32] = [7; 32];
+const BLOCK: u64 = 4096;
 /// In virtual time, nothing takes as long.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// So long all of the log's tasks have come to rest.
@@ -86,6 +91,13 @@ struct Story<'a> {
     label_harmed: bool,
     /// The log was closed, and has noted how far it was durable.
     proven: bool,
+    /// The log came to rest, nothing was asked of it since, and so has noted the same, for as long as the
+    /// machine is there.
+    rested: bool,
+    /// Only that tells of damage that was done: the machine stays until the log was opened.
+    relies_on_rest: bool,
+    /// The records that the log took, and the entries in them.
+    taken: (u64, u64),
     term: u64,
 }
 
@@ -117,6 +129,9 @@ pub fn live(seed: u64, counts: &mut Counts, told: &mut Vec<String>) -> Result<()
         was_harmed: false,
         label_harmed: false,
         proven: false,
+        rested: false,
+        relies_on_rest: false,
+        taken: (0, 0),
         term: 1,
     };
     for _ in 0..lives {
@@ -171,6 +186,8 @@ impl Story<'_> {
     async fn life(&mut self, harms: bool) -> Result<(), Violation> {
         let fate = Arc::new(SimFate::default());
         let delays = self.delays();
+        self.taken = (0, 0);
+        self.strangers().await?;
         let Some((wal, found)) = self.begin(&fate, &delays).await? else {
             self.stop();
             return Ok(());
@@ -205,8 +222,10 @@ impl Story<'_> {
             time::sleep(REST).await;
             ensure!(fate.reason().is_some(), "Disk", "a write of the log failed, and its node goes on");
         }
-        if matches!(trouble, Trouble::WriteElsewhere(_)) {
-            // A write that is stopped may cover what went astray, and nothing is left that says so.
+        if goes_on && matches!(trouble, Trouble::WriteElsewhere(_)) {
+            // A write that is stopped may cover what went astray, or what lay where it went, and nothing is left
+            // that says so. Behind everything that was submitted:
+            self.submit(&wal, GROUPS[0], Record::Vote { vote: fact(3) }, true);
             self.settle(&wal, &delays).await?;
         }
         if goes_on && self.rng.percent(20) {
@@ -253,7 +272,7 @@ impl Story<'_> {
 
     /// What was found is what some prefix of the records makes, and nothing that was answered is missing.
     fn judge(&mut self, found: &Recovered) -> Result<(), Violation> {
-        let files = self.contents().into_iter().map(|(name, data)| {
+        let files = contents(&self.disk).into_iter().map(|(name, data)| {
             let written = data.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
             format!("{name} {written}/{}", data.len())
         });
@@ -280,6 +299,7 @@ impl Story<'_> {
         }
         (self.states, self.certain) = (vec![State::of(found)], 0);
         (self.harmed, self.label_harmed, self.proven) = (false, false, false);
+        (self.rested, self.relies_on_rest) = (false, false);
         Ok(())
     }
 
@@ -357,6 +377,7 @@ impl Story<'_> {
                 }
             }
             35..40 => return self.tidy(wal, fate, delays).await,
+            40..43 => self.write_out(wal, fate).await,
             _ => {
                 let group = *self.rng.pick(&GROUPS);
                 self.record(wal, group);
@@ -395,80 +416,6 @@ impl Story<'_> {
         Ok(true)
     }
 
-    /// After a failure the node is ended, and nothing is taken or written any more.
-    async fn refuses_everything(&mut self, wal: &Wal, fate: &Arc<SimFate>) -> Result<(), Violation> {
-        self.count("write failed");
-        ensure!(fate.reason().is_some(), "Disk", "the log has failed, and its node goes on");
-        time::sleep(REST).await;
-        let before = self.contents();
-        let submitted = self.answers.len();
-        for group in GROUPS {
-            self.submit(wal, group, Record::Vote { vote: fact(1) }, true);
-        }
-        time::sleep(REST).await;
-        for (_, mut answer) in self.answers.split_off(submitted) {
-            let told = answer.try_recv();
-            ensure!(matches!(told, Ok(Err(_))), "Disk", "a log that has failed says of a new record {told:?}");
-        }
-        // What a failed log does not take is not submitted.
-        self.states.truncate(self.states.len() - GROUPS.len());
-        ensure!(self.contents() == before, "Disk", "a log that has failed goes on writing");
-        Ok(())
-    }
-
-    fn contents(&self) -> Vec<(String, Vec<u8>)> {
-        let names = self.disk.names();
-        names.into_iter().filter_map(|name| Some((name.clone(), self.disk.contents(&name)?))).collect()
-    }
-
-    /// Whether old segments go when nobody needs them. False when the log has failed.
-    async fn tidy(&mut self, wal: &Wal, fate: &Arc<SimFate>, delays: &Faults) -> Result<bool, Violation> {
-        // Behind everything that was submitted.
-        self.submit(wal, GROUPS[0], Record::Vote { vote: fact(2) }, true);
-        if !self.settle(wal, delays).await? {
-            return Ok(false);
-        }
-        time::sleep(REST).await;
-        if fate.reason().is_some() {
-            return Ok(true);
-        }
-        let (stats, pinning) = (wal.stats(), wal.pinning(SEALED_KEPT));
-        ensure!(
-            stats.segments <= SEGMENTS_KEPT || !pinning.is_empty(),
-            "Disk",
-            "nobody needs the oldest of {} segments, and it is still there",
-            stats.segments
-        );
-        for group in pinning {
-            let has = self.last().groups.get(&group).is_some_and(|state| !state.entries.is_empty());
-            ensure!(has, "Disk", "group {group} has no entries, and is said to need a segment");
-        }
-        let files = self.disk.names().iter().filter(|name| is_segment(name)).count() as u64;
-        ensure!(
-            files <= stats.segments + stats.spares + 1,
-            "Disk",
-            "there are {files} files for {} segments and {} spare ones",
-            stats.segments,
-            stats.spares
-        );
-        self.count("tidied up");
-        Ok(true)
-    }
-
-    async fn close(&mut self, wal: &Wal, fate: &Arc<SimFate>) -> Result<(), Violation> {
-        let closed = time::timeout(PATIENCE, wal.close()).await;
-        ensure!(closed.is_ok(), "Disk", "a log that is closed does not end");
-        self.count("closed");
-        for (_, answer) in &mut self.answers {
-            ensure!(!answer.is_empty(), "Disk", "a log was closed without an answer to all that it had taken");
-        }
-        if fate.reason().is_none() {
-            self.certain = self.states.len() - 1;
-            self.proven = !self.was_harmed;
-        }
-        Ok(())
-    }
-
     /// The end of a life: takes down what was answered before.
     fn end(&mut self) -> Result<(), Violation> {
         let mut open = None;
@@ -489,10 +436,11 @@ impl Story<'_> {
     /// The process ends, or the machine.
     fn stop(&mut self) {
         self.answers.clear();
-        if self.rng.percent(60) {
+        if self.rng.percent(60) && !self.relies_on_rest {
             let seed = self.rng.draw();
             self.disk.crash(seed);
             self.count("crashed");
+            self.rested = false;
             self.tell(format!("the power is gone; {} are certain", self.certain));
         } else {
             self.disk.kill();
@@ -517,11 +465,11 @@ impl Story<'_> {
             }
             // The mark proves something while it is there, and may be all that says what is missing.
             1 if !self.was_harmed => {
-                self.proven = false;
+                (self.proven, self.rested) = (false, false);
                 harm::rot(&self.disk, &mut self.rng, |name| name.ends_with("mark"))
             }
-            2 | 3 if may_harm && self.proven => {
-                self.harmed = true;
+            2 | 3 if may_harm && (self.proven || self.rested) => {
+                (self.harmed, self.relies_on_rest) = (true, !self.proven);
                 harm::cut(&self.disk, &mut self.rng, is_segment)
             }
             _ if may_harm => {
@@ -536,6 +484,10 @@ impl Story<'_> {
             self.count("byte rotted");
         }
     }
+}
+
+fn contents(disk: &MemDisk) -> Vec<(String, Vec<u8>)> {
+    disk.names().into_iter().filter_map(|name| Some((name.clone(), disk.contents(&name)?))).collect()
 }
 
 fn is_segment(name: &str) -> bool {

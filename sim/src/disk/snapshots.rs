@@ -160,6 +160,7 @@ impl Story<'_> {
                 self.count("snapshot finished");
                 self.alone(group)?;
                 self.read(store, group).await?;
+                self.counted(store)?;
                 Ok(true)
             }
             Some(Ok(false)) => Ok(true),
@@ -185,6 +186,19 @@ impl Story<'_> {
             Ok(())
         } else {
             violation(format!("group {group} has {count} snapshots after one is finished"))
+        }
+    }
+
+    /// What is said of how large the snapshots are, while it is known what there is.
+    fn counted(&self, store: &SnapshotStore) -> Result<(), Violation> {
+        if self.newest.values().any(|newest| newest.rotted || !newest.perhaps.is_empty()) {
+            return Ok(());
+        }
+        let finished = self.newest.values().filter_map(|newest| newest.finished.as_ref());
+        let there: u64 = finished.map(|(_, body)| body.len() as u64).sum();
+        match store.bytes() {
+            told if told == there => Ok(()),
+            told => violation(format!("snapshots of {there} bytes are said to have {told}")),
         }
     }
 
@@ -228,7 +242,11 @@ impl Story<'_> {
     fn rot(&mut self) {
         let group = *self.rng.pick(&GROUPS);
         let prefix = format!("{DIR}/{group}-");
-        let rotted = harm::rot(&self.disk, &mut self.rng, |name| name.starts_with(&prefix) && name.ends_with(".snap"));
+        let which = |name: &str| name.starts_with(&prefix) && name.ends_with(".snap");
+        let rotted = match self.rng.percent(80) {
+            true => harm::rot(&self.disk, &mut self.rng, which),
+            false => harm::cut(&self.disk, &mut self.rng, which),
+        };
         if rotted.is_some() {
             self.newest.entry(group).or_default().rotted = true;
             self.count("snapshot rotted");

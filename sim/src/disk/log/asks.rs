@@ -60,6 +60,9 @@ impl Story<'_> {
         let mut state = self.last().clone();
         state.apply(group, &record);
         self.states.push(state);
+        self.rested = false;
+        let entries = if let Record::Append { entries } = &record { entries.len() as u64 } else { 0 };
+        self.taken = (self.taken.0 + 1, self.taken.1 + entries);
         let done = waits.then(|| {
             let (answer, hears) = oneshot::channel();
             self.answers.push((self.states.len() - 1, hears));
