@@ -157,14 +157,17 @@ impl Reads {
         if read.explains(told, answer) {
             return Ok(());
         }
-        let last: Vec<_> = read.parts.iter().map(|part| part.values.last()).collect();
-        Err(Violation::new(
-            "I8",
-            format!(
-                "{:?} was answered with {answer:?}, which was not so at any moment of the call; it was {last:?}",
-                read.request,
-            ),
-        ))
+        Err(Violation::new("I8", format!("{:?} {}", read.request, read.difference(answer))))
+    }
+}
+
+/// An answer in words, a list item by item.
+fn items(answer: &Response) -> Vec<String> {
+    match answer {
+        Response::Markets(markets) => markets.iter().map(|market| format!("{market:?}")).collect(),
+        Response::Orders(orders) => orders.iter().map(|order| format!("{order:?}")).collect(),
+        Response::Statement { lines } => lines.iter().map(|line| format!("{line:?}")).collect(),
+        other => vec![format!("{other:?}")],
     }
 }
 
@@ -193,6 +196,31 @@ impl Read {
             Some(part) => part.values.push(now),
             None => self.parts.push(Part { cell: CellId(0), request: Request::Audit, values: vec![now] }),
         }
+    }
+
+    /// What was answered and was not so, beside what was so last and was not answered; what agrees is counted.
+    fn difference(&self, answer: &Result<Response, ApiError>) -> String {
+        let told = answer.as_ref().map_or_else(|error| vec![format!("{error:?}")], items);
+        // Where an account is, is no part of its orders.
+        let asked_for = |part: &&Part| match self.request {
+            Request::ListOrders { market: None, .. } => {
+                matches!(part.request, Request::ListOrders { market: Some(_), .. })
+            }
+            _ => true,
+        };
+        let last = self.parts.iter().filter(asked_for).filter_map(|part| part.values.last()?.as_ref());
+        let was: Vec<String> = last.flat_map(items).collect();
+        let but_in = |all: &[String], other: &[String]| -> String {
+            let differing: Vec<&str> = all.iter().filter(|item| !other.contains(item)).map(String::as_str).collect();
+            if differing.is_empty() { "nothing".into() } else { differing.join("; ") }
+        };
+        let agree = told.iter().filter(|item| was.contains(item)).count();
+        format!(
+            "was answered with what was not so at any moment of the call: beside {agree} items that agree it said {}; \
+             when it ended there was {}",
+            but_in(&told, &was),
+            but_in(&was, &told),
+        )
     }
 
     fn knows(&self, market: MarketId) -> bool {

@@ -31,7 +31,7 @@ for (const [list, pairs] of [["setup", run.setup], ["numbers", run.numbers]]) {
 }
 $("verdict").className = run.ok ? "good" : "bad";
 $("verdict").onclick = () => $("verdict").classList.toggle("all");
-$("verdict").textContent = (run.ok ? "" : `at ${seconds(run.end, 6)} s  `) + run.verdict;
+$("said").textContent = (run.ok ? "" : `at ${seconds(run.end, 6)} s  `) + run.verdict;
 $("there").hidden = run.ok;
 
 const frames = (() => {
