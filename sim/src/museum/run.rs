@@ -32,7 +32,7 @@ const PLANS: [&str; 14] = [
 ];
 
 /// Disks' stories for a seed: each takes a thousandth of what a cluster takes, and some damage is rare.
-const DISKS: u64 = 250;
+const DISKS: u64 = 500;
 /// Steps of a core episode.
 const STEPS: u64 = 5_000;
 
