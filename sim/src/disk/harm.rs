@@ -39,13 +39,18 @@ pub fn cut(disk: &MemDisk, rng: &mut Rng, which: impl Fn(&str) -> bool) -> Optio
     Some(format!("the end of {name}, which has {at} bytes left,"))
 }
 
+/// Where the zeros begin that nobody wrote.
+pub fn written_bytes(data: &[u8]) -> usize {
+    data.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1)
+}
+
 /// One of these files, and what was ever written in it.
 fn pick(disk: &MemDisk, rng: &mut Rng, which: impl Fn(&str) -> bool) -> Option<(String, Vec<u8>)> {
     let mut written: Vec<(String, Vec<u8>)> = Vec::new();
     for name in disk.names().into_iter().filter(|name| which(name)) {
         let mut data = disk.contents(&name)?;
-        if let Some(last) = data.iter().rposition(|byte| *byte != 0) {
-            data.truncate(last + 1);
+        data.truncate(written_bytes(&data));
+        if !data.is_empty() {
             written.push((name, data));
         }
     }

@@ -272,10 +272,9 @@ impl Story<'_> {
 
     /// What was found is what some prefix of the records makes, and nothing that was answered is missing.
     fn judge(&mut self, found: &Recovered) -> Result<(), Violation> {
-        let files = contents(&self.disk).into_iter().map(|(name, data)| {
-            let written = data.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
-            format!("{name} {written}/{}", data.len())
-        });
+        let files = contents(&self.disk)
+            .into_iter()
+            .map(|(name, data)| format!("{name} {}/{}", harm::written_bytes(&data), data.len()));
         let files = files.collect::<Vec<_>>().join(", ");
         self.tell(format!("it is open: {} bytes cut; there are {files}", found.cut_bytes));
         for group in GROUPS.into_iter().filter(|group| is_lost(found, *group)) {

@@ -11,7 +11,7 @@ use tokio::{sync::oneshot, time};
 use super::{BLOCK, PATIENCE, REST, SEALED_KEPT, SEGMENTS_KEPT, Story, asks::fact, contents, is_segment};
 use crate::{
     cluster::SimFate,
-    disk::model::GROUPS,
+    disk::{harm::written_bytes, model::GROUPS},
     oracles::{Violation, ensure},
 };
 
@@ -48,7 +48,8 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// Whether old segments go when nobody needs them, and what the log says of itself is true. False when the log has failed.
+    /// Whether old segments go when nobody needs them, and what the log says of itself is true. False when the
+    /// log has failed.
     pub async fn tidy(&mut self, wal: &Wal, fate: &Arc<SimFate>, delays: &Faults) -> Result<bool, Violation> {
         // Behind everything that was submitted.
         self.submit(wal, GROUPS[0], Record::Vote { vote: fact(2) }, true);
@@ -97,7 +98,7 @@ impl Story<'_> {
         if !self.was_harmed {
             let file = format!("{}/{:016}.wal", self.config.dir, stats.durable.segment);
             let data = self.disk.contents(&file).unwrap_or_default();
-            let end = data.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1);
+            let end = written_bytes(&data) as u64;
             let place = stats.durable.offset;
             ensure!(end.next_multiple_of(BLOCK) == place, "Disk", "{file} ends at {end}, and is said to at {place}");
         }

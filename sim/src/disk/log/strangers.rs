@@ -21,11 +21,11 @@ impl Story<'_> {
         let tries = self.rng.percent(10);
         let kind = self.rng.below(3);
         let label = format!("{}/superblock", self.config.dir);
-        let disk = self.disk.copy();
-        let names = disk.names();
+        let names = self.disk.names();
         if !tries || !names.contains(&label) {
             return Ok(());
         }
+        let disk = self.disk.copy();
         disk.set_faults(Faults::default());
         let mut world = world(&disk, Arc::default());
         let mut config = self.config.clone();
