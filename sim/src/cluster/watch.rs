@@ -114,7 +114,8 @@ pub struct Watch {
     /// From then on no leader's clock may be far ahead: whoever's is has noticed.
     clocks_right_from: StdCell<u64>,
     mistake: Option<String>,
-    seldom: u32,
+    /// Chance, in thousandths, that what happens seldom happens.
+    seldom: StdCell<u32>,
     choices: u64,
     asked: RefCell<BTreeMap<(NodeId, &'static str), u64>>,
     marks: RefCell<BTreeMap<&'static str, u64>>,
@@ -186,7 +187,7 @@ impl Watch {
             clock_ms: StdCell::new(0),
             clocks_right_from: StdCell::new(0),
             mistake,
-            seldom,
+            seldom: StdCell::new(seldom),
             choices,
             asked: RefCell::default(),
             marks: RefCell::default(),
@@ -301,6 +302,11 @@ impl Watch {
         if let Err(violation) = oracles.at_rest(books) {
             self.violated(violation);
         }
+    }
+
+    /// Faults are over: what happens seldom does not happen any more.
+    pub fn faults_end(&self) {
+        self.seldom.set(0);
     }
 
     /// A node's clock is set, or a node starts; so many clocks are wrong now.
@@ -479,12 +485,12 @@ impl Hooks for Watch {
     }
 
     fn seldom(&self, name: &'static str) -> bool {
-        let Some(node) = self.node.get().filter(|_| self.seldom > 0) else { return false };
+        let Some(node) = self.node.get().filter(|_| self.seldom.get() > 0) else { return false };
         let mut asked = self.asked.borrow_mut();
         let count = asked.entry((node, name)).or_default();
         *count += 1;
         let choice = rng::of(self.choices, &[0x5E1D, u64::from(node.0), xxh3_64(name.as_bytes()), *count]);
-        let happens = choice % 1_000 < u64::from(self.seldom);
+        let happens = choice % 1_000 < u64::from(self.seldom.get());
         if happens {
             self.note_here("seldom", &[xxh3_64(name.as_bytes())], || name.to_owned());
         }

@@ -68,6 +68,7 @@ impl Run {
         self.resting = true;
         self.watch.note("rest", None, &[], String::new);
         self.clients.close();
+        self.watch.faults_end();
         self.wires.heal_all(self.now);
         self.cut_off.clear();
         for id in self.nodes.keys().copied().collect::<Vec<_>>() {
@@ -170,8 +171,7 @@ impl Run {
             let Some((leader, _)) = here.iter().find(|(_, status)| status.role == Role::Leader) else {
                 return Some(format!("{cell} has no leader"));
             };
-            // What happens seldom takes leaders away.
-            if self.setup.seldom == 0 && replicas.first() != Some(leader) {
+            if replicas.first() != Some(leader) {
                 return Some(format!("{cell} is led by {leader}, and its place is on {:?}", replicas.first()));
             }
             let applied = here[0].1.applied;
@@ -267,9 +267,6 @@ impl Run {
 
     /// Whom an operator is told to lead, and how much, is so: at rest nobody takes over from anybody.
     fn compare_statuses(&self) {
-        if self.setup.seldom > 0 {
-            return;
-        }
         let placement = self.config.placement();
         for asked in self.nodes.keys() {
             let Some(status) = self.clients.status(STATUSES - u64::from(asked.0)) else { continue };
