@@ -54,8 +54,12 @@ fn pick(disk: &MemDisk, rng: &mut Rng, which: impl Fn(&str) -> bool) -> Option<(
             written.push((name, data));
         }
     }
-    let number = rng.below(written.len() as u64) as usize;
-    // The last is the youngest.
-    let number = if rng.percent(50) { written.len().checked_sub(1)? } else { number };
+    let any = rng.below(written.len() as u64) as usize;
+    // The last is the youngest. Behind the first there is nothing that tells of it.
+    let number = match rng.below(4) {
+        0 | 1 => written.len().checked_sub(1)?,
+        2 => 0,
+        _ => any,
+    };
     written.into_iter().nth(number)
 }

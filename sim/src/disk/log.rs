@@ -4,6 +4,7 @@
 
 mod asks;
 mod checks;
+mod harms;
 mod strangers;
 
 use std::{io, sync::Arc, time::Duration};
@@ -14,7 +15,7 @@ use stakehold_raft::{
 };
 use tokio::{sync::oneshot, time};
 
-use self::asks::fact;
+use self::{asks::fact, harms::Trouble};
 use super::{
     harm,
     model::{GROUPS, State, is_lost},
@@ -28,7 +29,7 @@ use crate::{
 
 /// What must happen in a hundred episodes.
 #[cfg(test)]
-pub const HAPPENS: [&str; 16] = [
+pub const HAPPENS: [&str; 17] = [
     "answered",
     "crashed",
     "killed",
@@ -42,6 +43,7 @@ pub const HAPPENS: [&str; 16] = [
     "byte rotted",
     "written elsewhere",
     "damage named",
+    "harm outlived",
     "group forgotten",
     "written out",
     "kept from strangers",
@@ -57,17 +59,6 @@ const REST: Duration = Duration::from_millis(100);
 const SEALED_KEPT: usize = 2;
 /// Segments that may lie about although nobody needs them: those, and the newest.
 const SEGMENTS_KEPT: u64 = SEALED_KEPT as u64 + 1;
-
-/// What is to go wrong in a life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trouble {
-    Nothing,
-    FailWrite(u64),
-    FailSync(u64),
-    WriteElsewhere(u64),
-    /// There is room for so many bytes more.
-    Full(u64),
-}
 
 type Answers = Vec<(usize, oneshot::Receiver<io::Result<()>>)>;
 
@@ -86,8 +77,10 @@ struct Story<'a> {
     answers: Answers,
     /// Something was done to what was synced, since the log was last opened.
     harmed: bool,
-    /// And ever before.
+    /// And ever before, in segments of which one is still there.
     was_harmed: bool,
+    /// The newest segment that there was then.
+    harmed_through: u64,
     label_harmed: bool,
     /// The log was closed, and has noted how far it was durable.
     proven: bool,
@@ -127,6 +120,7 @@ pub fn live(seed: u64, counts: &mut Counts, told: &mut Vec<String>) -> Result<()
         answers: Vec::new(),
         harmed: false,
         was_harmed: false,
+        harmed_through: 0,
         label_harmed: false,
         proven: false,
         rested: false,
@@ -139,6 +133,7 @@ pub fn live(seed: u64, counts: &mut Counts, told: &mut Vec<String>) -> Result<()
         runtime.block_on(story.life(rots))?;
         drop(runtime);
         story.between_lives(rots);
+        story.outlive_harm();
     }
     // What is there in the end is there for whoever comes last, too.
     for _ in 0..2 {
@@ -200,12 +195,16 @@ impl Story<'_> {
             let forgotten = std::mem::replace(&mut self.states, before.0);
             self.states.extend(forgotten.into_iter().skip(1));
             self.certain = before.1;
-            self.stop();
+            if self.rng.percent(50) {
+                self.lose_power();
+            } else {
+                self.stop();
+            }
             return Ok(());
         }
         let trouble = self.trouble(harms, &delays);
         let mut goes_on = true;
-        let steps = *self.rng.pick(&[6, 60, 60]);
+        let steps = *self.rng.pick(&[1, 6, 60, 60]);
         for _ in 0..self.rng.between(1, steps) {
             if !self.step(&wal, &fate, &delays).await? {
                 // A batch that is larger than a segment finds no place on a full disk.
@@ -319,7 +318,9 @@ impl Story<'_> {
     /// Forgets what is lost, before anything else and in one go, as a node does. False when the life is over
     /// before that is certain.
     async fn begin_anew(&mut self, wal: &Wal, delays: &Faults) -> Result<bool, Violation> {
-        if self.rng.percent(20) {
+        // It is stopped before, or while that is written.
+        let (stopped, slowest) = (self.rng.below(5), delays.sync_delay.1.as_micros() as u64);
+        if stopped == 0 {
             return Ok(false);
         }
         for group in self.last().broken.clone() {
@@ -328,34 +329,16 @@ impl Story<'_> {
             self.submit(wal, group, Record::Note { key: "incarnation".into(), value: incarnation }, true);
             self.count("group forgotten");
         }
-        self.settle(wal, delays).await
-    }
-
-    fn trouble(&mut self, harms: bool, delays: &Faults) -> Trouble {
-        let latest = *self.rng.pick(&[3, 30]);
-        let number = 1 + self.rng.below(latest);
-        let trouble = match self.rng.below(12) {
-            0 => Trouble::FailWrite(number),
-            1 | 6 => Trouble::FailSync(number),
-            2 | 3 if harms && !self.was_harmed => Trouble::WriteElsewhere(number),
-            4 | 5 => Trouble::Full(self.rng.below(4 * self.config.segment_bytes)),
-            _ => Trouble::Nothing,
-        };
-        self.tell(format!("{trouble:?}"));
-        let mut faults = delays.clone();
-        match trouble {
-            Trouble::Nothing => {}
-            Trouble::FailWrite(number) => faults.fail_write = Some(number),
-            Trouble::FailSync(number) => faults.fail_sync = Some(number),
-            Trouble::WriteElsewhere(number) => {
-                faults.misdirect = Some(number);
-                (self.harmed, self.was_harmed) = (true, true);
-                self.count("written elsewhere");
-            }
-            Trouble::Full(room) => faults.capacity = Some(self.disk.used() + room),
+        // Others need not wait for that.
+        if self.rng.percent(50) {
+            let group = *self.rng.pick(&GROUPS);
+            self.record(wal, group);
         }
-        self.disk.set_faults(faults);
-        trouble
+        if stopped <= 2 {
+            time::sleep(Duration::from_micros(self.rng.below(slowest + 1))).await;
+            return Ok(false);
+        }
+        self.settle(wal, delays).await
     }
 
     /// False when the log has failed.
@@ -434,54 +417,22 @@ impl Story<'_> {
 
     /// The process ends, or the machine.
     fn stop(&mut self) {
-        self.answers.clear();
         if self.rng.percent(60) && !self.relies_on_rest {
-            let seed = self.rng.draw();
-            self.disk.crash(seed);
-            self.count("crashed");
-            self.rested = false;
-            self.tell(format!("the power is gone; {} are certain", self.certain));
-        } else {
-            self.disk.kill();
-            self.count("killed");
-            self.tell(format!("the process is gone; {} are certain", self.certain));
+            return self.lose_power();
         }
+        self.answers.clear();
+        self.disk.kill();
+        self.count("killed");
+        self.tell(format!("the process is gone; {} are certain", self.certain));
     }
 
-    /// What becomes of the disk while nobody runs on it.
-    fn between_lives(&mut self, rots: bool) {
-        if !rots || !self.rng.percent(35) {
-            return;
-        }
-        let (kind, label_harmed) = (self.rng.below(10), self.label_harmed);
-        // Who lost two things may not be able to tell.
-        let may_harm = !self.was_harmed;
-        let rotted = match kind {
-            // Of its two copies the label needs one.
-            0 => {
-                self.label_harmed = true;
-                harm::rot(&self.disk, &mut self.rng, |name| !label_harmed && name.ends_with("superblock"))
-            }
-            // The mark proves something while it is there, and may be all that says what is missing.
-            1 if !self.was_harmed => {
-                (self.proven, self.rested) = (false, false);
-                harm::rot(&self.disk, &mut self.rng, |name| name.ends_with("mark"))
-            }
-            2 | 3 if may_harm && (self.proven || self.rested) => {
-                (self.harmed, self.relies_on_rest) = (true, !self.proven);
-                harm::cut(&self.disk, &mut self.rng, is_segment)
-            }
-            _ if may_harm => {
-                self.harmed = true;
-                harm::rot(&self.disk, &mut self.rng, is_segment)
-            }
-            _ => None,
-        };
-        self.was_harmed |= self.harmed;
-        if let Some(place) = rotted {
-            self.tell(format!("{place} rots"));
-            self.count("byte rotted");
-        }
+    fn lose_power(&mut self) {
+        self.answers.clear();
+        let seed = self.rng.draw();
+        self.disk.crash(seed);
+        self.count("crashed");
+        self.rested = false;
+        self.tell(format!("the power is gone; {} are certain", self.certain));
     }
 }
 
