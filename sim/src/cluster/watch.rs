@@ -408,6 +408,12 @@ impl Watch {
         let batch = readable(bytes).ok_or_else(unreadable)?;
         let stamp = batch.stamp;
         self.clock_of_leader(cell, stamp)?;
+        if batch.items.is_empty() && batch.acks.is_empty() {
+            return Err(Violation::new(
+                "L1",
+                format!("entry {index} of {cell} holds nothing, and cost a quorum a sync"),
+            ));
+        }
         // Before it is applied: if that panics, this is what was applied.
         let numbers = [u64::from(cell.0), term, index, hash];
         self.note("entry", Some(node), &numbers, || told::entry(cell, term, index, &batch.items));

@@ -478,6 +478,8 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "A sleep that is nearly over is over: consensus ticks for the same moment, and again." },
     Exhibit { name: "clock.right_again_and_nothing_taken_up", layer: "consensus", level: Plan, oracle: "L1", also: &[], needs: &[],
         what: "A node whose clock is right again does not look for what was kept back meanwhile." },
+    Exhibit { name: "round.of_nothing", layer: "consensus", level: Cluster, oracle: "L1", also: &[], needs: &[],
+        what: "A leader proposes entries although nobody wants anything." },
     Exhibit { name: "round.due_acknowledgement_lost", layer: "streams", level: Plan, oracle: "L1", also: &[], needs: &[],
         what: "An acknowledgement that became due during a round is forgotten." },
     Exhibit { name: "order.repeat_serves_its_delay_again", layer: "actors", level: Plan, oracle: "L1", also: &[], needs: &[],
