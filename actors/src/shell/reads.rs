@@ -204,7 +204,9 @@ impl Exchange {
                 if here.leader == Some(node.0) {
                     view.outbox = here.outbox.iter().map(|(to, waiting)| (to.to_string(), *waiting)).collect();
                 }
-                view.replicas.push(here.replica);
+                if !mistake!("status.followers_left_out") || here.leader == Some(node.0) {
+                    view.replicas.push(here.replica);
+                }
             }
             views.push(report.node);
         }

@@ -16,6 +16,7 @@ mod looks;
 mod programs;
 mod ruin;
 mod state;
+mod statuses;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -418,6 +418,8 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "Orders whose bet delay is over go on counting as delayed." },
     Exhibit { name: "status.digest_of_an_older_entry", layer: "actors", level: Cluster, oracle: "I8", also: &[], needs: &[Audits],
         what: "A status shows the hash of an earlier state beside a later entry." },
+    Exhibit { name: "status.followers_left_out", layer: "actors", level: Cluster, oracle: "L1", also: &[], needs: &[],
+        what: "Of a cell a status has nothing but the replica that leads." },
     Exhibit { name: "status.followed_counts_as_led", layer: "actors", level: Cluster, oracle: "L1", also: &[], needs: &[Calm],
         what: "Of a node it is said that it leads the cells it follows." },
     Exhibit { name: "drain.hands_nothing_over", layer: "raft", level: Cluster, oracle: "L1", also: &[], needs: &[HandOvers],

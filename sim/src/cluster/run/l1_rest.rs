@@ -21,7 +21,7 @@ use crate::{cluster::node::SimNode, oracles::Violation, plan::PlannedCall};
 /// The calls that audit everything at the end, through each node: this less the node's number.
 const AUDITS: u64 = u64::MAX;
 /// As many calls that ask for the state of the whole cluster.
-const STATUSES: u64 = AUDITS - 64;
+pub(super) const STATUSES: u64 = AUDITS - 64;
 
 /// So many segments a log that has nothing to do may have besides those that nobody hurries to let go: the newest,
 /// and what those end in that do.
@@ -262,27 +262,6 @@ impl Run {
                 request,
             };
             self.clients.plan(self.now, call);
-        }
-    }
-
-    /// Whom an operator is told to lead, and how much, is so: at rest nobody takes over from anybody.
-    fn compare_statuses(&self) {
-        let placement = self.config.placement();
-        for asked in self.nodes.keys() {
-            let Some(status) = self.clients.status(STATUSES - u64::from(asked.0)) else { continue };
-            let wrong_cell = status.cells.iter().find_map(|view| {
-                let (cell, replicas) = placement.iter().find(|(cell, _)| cell.to_string() == view.cell)?;
-                let leader = replicas.first().map(|node| node.0);
-                (view.leader != leader).then(|| format!("{:?} leads {cell}, and {leader:?} does", view.leader))
-            });
-            let wrong_node = status.nodes.iter().find_map(|view| {
-                let leads = placement.values().filter(|replicas| replicas.first() == Some(&NodeId(view.node))).count();
-                (view.leads as usize != leads)
-                    .then(|| format!("n{} leads {} cells, and it leads {leads}", view.node, view.leads))
-            });
-            if let Some(wrong) = wrong_cell.or(wrong_node) {
-                self.watch.violated(Violation::new("L1", format!("all is at rest, and {asked} says that {wrong}")));
-            }
         }
     }
 }
