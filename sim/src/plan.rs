@@ -41,7 +41,7 @@ pub struct Setup {
     pub net: Net,
     pub disk: Disk,
     pub tuning: Tuning,
-    /// Chance, in thousandths, that a `seldom!` point happens.
+    /// Chance, in thousandths, that a `seldom!` point happens, until faults stop.
     pub seldom: u32,
     /// Of those who follow markets, so many in a hundred read slowly until faults stop.
     #[serde(default, skip_serializing_if = "is_zero")]

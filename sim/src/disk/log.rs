@@ -4,8 +4,8 @@
 
 mod asks;
 mod checks;
-mod harms;
 mod strangers;
+mod trouble;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use stakehold_raft::{
 };
 use tokio::{sync::oneshot, time};
 
-use self::{asks::fact, harms::Trouble};
+use self::{asks::fact, trouble::Trouble};
 use super::{
     harm,
     model::{GROUPS, State, is_lost},
@@ -79,8 +79,8 @@ struct Story<'a> {
     harmed: bool,
     /// And ever before, in segments of which one is still there.
     was_harmed: bool,
-    /// The newest segment that there was then.
-    harmed_through: u64,
+    /// The newest segment that there was then: their names are in the order of their numbers.
+    harmed_through: Option<String>,
     label_harmed: bool,
     /// The log was closed, and has noted how far it was durable.
     proven: bool,
@@ -120,7 +120,7 @@ pub fn live(seed: u64, counts: &mut Counts, told: &mut Vec<String>) -> Result<()
         answers: Vec::new(),
         harmed: false,
         was_harmed: false,
-        harmed_through: 0,
+        harmed_through: None,
         label_harmed: false,
         proven: false,
         rested: false,
@@ -195,6 +195,7 @@ impl Story<'_> {
             let forgotten = std::mem::replace(&mut self.states, before.0);
             self.states.extend(forgotten.into_iter().skip(1));
             self.certain = before.1;
+            // A process that is gone leaves all that it had written: more often it is the power.
             if self.rng.percent(50) {
                 self.lose_power();
             } else {

@@ -17,6 +17,7 @@ pub enum Trouble {
 }
 
 impl Story<'_> {
+    /// Chooses what is to go wrong while the log runs, and has the disk do it.
     pub fn trouble(&mut self, harms: bool, delays: &Faults) -> Trouble {
         let latest = *self.rng.pick(&[3, 30]);
         let number = 1 + self.rng.below(latest);
@@ -59,7 +60,7 @@ impl Story<'_> {
                 harm::rot(&self.disk, &mut self.rng, |name| !label_harmed && name.ends_with("superblock"))
             }
             // The mark proves something while it is there, and may be all that says what is missing.
-            1 if !self.was_harmed => {
+            1 if may_harm => {
                 (self.proven, self.rested) = (false, false);
                 harm::rot(&self.disk, &mut self.rng, |name| name.ends_with("mark"))
             }
@@ -82,12 +83,11 @@ impl Story<'_> {
 
     /// Once no segment is left of those that there were, nothing is left of what was done to them.
     pub fn outlive_harm(&mut self) {
-        let ids = self.disk.names().into_iter().filter(|name| is_segment(name));
-        let ids: Vec<u64> =
-            ids.filter_map(|name| name[self.config.dir.len() + 1..].strip_suffix(".wal")?.parse().ok()).collect();
+        let names = self.disk.names();
+        let mut segments = names.into_iter().filter(|name| is_segment(name));
         if self.harmed {
-            self.harmed_through = ids.into_iter().max().unwrap_or(0);
-        } else if self.was_harmed && ids.into_iter().all(|id| id > self.harmed_through) {
+            self.harmed_through = segments.max();
+        } else if self.was_harmed && segments.all(|name| Some(name) > self.harmed_through) {
             self.was_harmed = false;
             self.count("harm outlived");
         }
