@@ -86,7 +86,9 @@ impl<'a> Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        if !mistake!("admission.waits_for_ever") {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stakehold_actors::{
-    api::{ApiError, CancelOrder, ClusterStatus, Principal, Request, Response, WhichOrder},
+    api::{ApiError, CancelOrder, Principal, Request, Response, WhichOrder},
     domain::types::{AccountId, MarketId, OrderId, Reference},
 };
 use stakehold_raft::NodeId;
@@ -140,8 +140,8 @@ pub struct Clients {
     /// The plan sets clocks.
     clocks_wrong: bool,
     room: Room,
-    /// What operators were told of the whole cluster, by call; the newest attempt's.
-    statuses: BTreeMap<u64, ClusterStatus>,
+    /// Calls that are not the plan's, and what they were answered.
+    beyond: BTreeMap<u64, Option<Result<Response, ApiError>>>,
     /// So long a call looks for a leader at least, if it has the time.
     led_again_us: u64,
     pub counts: Counts,
@@ -164,20 +164,25 @@ impl Clients {
             history: History::default(),
             bet: BTreeSet::new(),
             calm_until: plan.calm_until(),
-            statuses: BTreeMap::new(),
+            beyond: BTreeMap::new(),
             room: Room::new(&plan.setup),
             clocks_wrong: plan.faults().any(|(_, fault)| matches!(fault, Fault::Clock { .. })),
             led_again_us: plan.setup.tuning.election_ms.1 * 4 * 1_000,
             counts: Counts::default(),
         };
         for (at, planned) in plan.calls() {
-            clients.plan(at, planned.clone());
+            clients.add(at, planned.clone());
         }
         clients
     }
 
-    /// One more call, at `at`.
+    /// One more call than the plan has, at `at`; its answer is kept.
     pub fn plan(&mut self, at: u64, planned: PlannedCall) {
+        self.beyond.insert(planned.id, None);
+        self.add(at, planned);
+    }
+
+    fn add(&mut self, at: u64, planned: PlannedCall) {
         let id = planned.id;
         let call = Call {
             planned,
@@ -226,12 +231,12 @@ impl Clients {
         self.calls.values().filter(|call| call.begun && !call.done).map(|call| &call.planned)
     }
 
-    /// Whether an attempt at this call had no answer in time.
-    /// What the call was told of the whole cluster.
-    pub fn status(&self, call: u64) -> Option<&ClusterStatus> {
-        self.statuses.get(&call)
+    /// What a call that is not the plan's was answered.
+    pub fn answer(&self, call: u64) -> Option<&Result<Response, ApiError>> {
+        self.beyond.get(&call)?.as_ref()
     }
 
+    /// Whether an attempt at this call had no answer in time.
     pub fn gave_up(&self, call: u64) -> bool {
         self.given_up.contains(&call)
     }
@@ -451,11 +456,11 @@ impl Clients {
         if let Some(violation) = answer.as_ref().ok().and_then(audit_fails) {
             watch.violated(violation);
         }
+        if let Some(kept) = self.beyond.get_mut(&id) {
+            *kept = Some(answer.clone());
+        }
         match answer {
             Ok(Response::Audit(view)) => watch.audited(&view),
-            Ok(Response::Status(status)) => {
-                self.statuses.insert(id, *status);
-            }
             Ok(Response::Market(view)) => {
                 self.markets.entry(id).or_insert(view.summary.market);
             }

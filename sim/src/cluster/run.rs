@@ -4,6 +4,7 @@
 //!
 //! - `faults`: what the plan does to the cluster. `looks`: what is looked at between windows.
 //! - `i7_replicas`: whether replicas agree. `l1_rest`: after the last fault, until nothing is under way.
+//!   `l1_work`: that it all works then as if nothing had happened.
 //! - `state`: where it all stands, for people; `entity`: one market or wallet.
 
 mod board;
@@ -11,6 +12,7 @@ pub mod entity;
 mod faults;
 pub(super) mod i7_replicas;
 mod l1_rest;
+mod l1_work;
 mod leave;
 mod looks;
 mod programs;
@@ -29,7 +31,7 @@ use stakehold_actors::shell::Limits;
 use stakehold_raft::{CellId, Cells, HostConfig, NodeId, disk::Faults};
 use xxhash_rust::xxh3::xxh3_64;
 
-use self::{leave::Leaving, programs::Programs, ruin::Ruin};
+use self::{l1_work::Work, leave::Leaving, programs::Programs, ruin::Ruin};
 use super::{
     clients::{Clients, Counts},
     feeds::Feeds,
@@ -108,6 +110,7 @@ pub struct Run {
     programs: Programs,
     leaving: Leaving,
     resting: bool,
+    work: Work,
     undecided: usize,
     ruin: Ruin,
 }
@@ -173,6 +176,7 @@ impl Run {
             programs: Programs::new(ids.iter().copied(), setup.knows),
             leaving: Leaving::default(),
             resting: false,
+            work: Work::default(),
             config,
             setup,
             watch,
@@ -241,7 +245,7 @@ impl Run {
         for node in self.nodes.values_mut() {
             node.end();
         }
-        let accepted = self.watch.verdicts(|verdicts| verdicts.accepted);
+        let (seen, accepted) = self.seen();
         let outcome = {
             let mut trace = self.watch.trace();
             // Whoever asked for the file looks whether it is whole.
@@ -251,7 +255,7 @@ impl Run {
                 at: self.now,
                 events: trace.count(),
                 digest: trace.digest(),
-                seen: self.watch.seen(),
+                seen,
                 counts: self.clients.counts,
                 accepted,
                 faults: self.faults,

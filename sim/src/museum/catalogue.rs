@@ -376,6 +376,8 @@ pub const EXHIBITS: &[Exhibit] = &[
         what: "An order that has its verdict keeps its place among those under way." },
     Exhibit { name: "admission.waiter_not_woken", layer: "actors", level: Cluster, oracle: "L1", also: &[], needs: &[InPlay, SmallQueues],
         what: "An order whose bet delay is over is told of room only by a call that leaves a cell full to the last place." },
+    Exhibit { name: "admission.waits_for_ever", layer: "actors", level: Cluster, oracle: "L1", also: &[], needs: &[InPlay, SmallQueues],
+        what: "An order that waited for room when its bet delay was over counts as one that waits for ever, and none that is new has room." },
     Exhibit { name: "order.bet_delay_skipped", layer: "actors", level: Cluster, oracle: "I6", also: &["Gateway"], needs: &[InPlay],
         what: "An order in play does not wait for the bet delay." },
     Exhibit { name: "rights.account_brings_money_in", layer: "actors", level: Cluster, oracle: "Gateway", also: &[], needs: &[],

@@ -15,7 +15,7 @@ use stakehold_raft::{
     ids::RaftId,
 };
 
-use super::{Run, TOKEN_HASH, ruin};
+use super::{Run, TOKEN_HASH, l1_work::STAGE_US, ruin};
 use crate::{cluster::node::SimNode, oracles::Violation, plan::PlannedCall};
 
 /// The calls that audit everything at the end, through each node: this less the node's number.
@@ -83,40 +83,71 @@ impl Run {
         self.watch.books(|books| self.feeds.all_told(books))
     }
 
-    /// True when everything rests, or the time for that is over.
+    /// True when everything has come to rest and has worked again since, or the time for that is over.
     pub(super) fn rested(&mut self) -> bool {
         if self.ruin.cells() > 0 {
             return self.refused();
         }
-        let over = self.now >= (self.setup.until_ms + self.setup.rest_ms) * 1_000;
+        let until = self.work_until().unwrap_or((self.setup.until_ms + self.setup.rest_ms) * 1_000);
+        let over = self.now >= until;
+        if self.works() && !over {
+            if self.answered() {
+                self.work_on();
+            }
+            return false;
+        }
         match self.unrest() {
             // Whoever follows is told of the last change in one of the next windows.
             None if self.audited.len() == self.nodes.len() && !self.all_told() && !over => false,
-            None if self.audited.len() == self.nodes.len() => {
-                if let Some(id) = self.audited.iter().find(|id| self.clients.gave_up(AUDITS - u64::from(id.0))) {
-                    let message = format!("all is at rest, and an audit through {id} had no answer in 10 s");
-                    self.watch.violated(Violation::new("L1", message));
-                }
-                self.compare_replicas(None);
-                self.compare_records();
-                self.compare_statuses();
-                if let Err(violation) = self.watch.books(|books| self.feeds.at_rest(books)) {
-                    self.watch.violated(violation);
-                }
-                self.check_history();
-                self.watch.at_rest();
-                true
-            }
-            None => {
+            None if self.audited.len() < self.nodes.len() => {
                 self.audit();
                 false
             }
+            None if !self.worked() => {
+                if self.work_until().is_none() {
+                    self.compare_all();
+                }
+                self.work_on();
+                false
+            }
+            None => {
+                self.compare_replicas(None);
+                self.compare_feeds();
+                self.watch.at_rest();
+                true
+            }
             Some(why) if over => {
-                self.watch
-                    .violated(Violation::new("L1", format!("{} ms after the last fault {why}", self.setup.rest_ms)));
+                let message = match self.work_until() {
+                    None => format!("{} ms after the last fault {why}", self.setup.rest_ms),
+                    Some(_) => format!(
+                        "all was at rest, and then, {} s after there was work again, {why}",
+                        STAGE_US / 1_000_000
+                    ),
+                };
+                self.watch.violated(Violation::new("L1", message));
                 true
             }
             Some(_) => false,
+        }
+    }
+
+    /// All is at rest: whatever can be held against something else.
+    fn compare_all(&mut self) {
+        if let Some(id) = self.audited.iter().find(|id| self.clients.gave_up(AUDITS - u64::from(id.0))) {
+            let message = format!("all is at rest, and an audit through {id} had no answer in 10 s");
+            self.watch.violated(Violation::new("L1", message));
+        }
+        self.compare_replicas(None);
+        self.compare_records();
+        self.compare_statuses();
+        self.compare_feeds();
+        self.check_history();
+        self.watch.at_rest();
+    }
+
+    fn compare_feeds(&self) {
+        if let Err(violation) = self.watch.books(|books| self.feeds.at_rest(books)) {
+            self.watch.violated(violation);
         }
     }
 

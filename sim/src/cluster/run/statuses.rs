@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stakehold_actors::api::{CellView, ClusterStatus, ReplicaView};
+use stakehold_actors::api::{CellView, ClusterStatus, ReplicaView, Response};
 
 use super::{Run, l1_rest::STATUSES};
 use crate::oracles::Violation;
@@ -11,9 +11,9 @@ impl Run {
     /// What an operator is told of the nodes and cells is so: at rest nobody takes over from anybody.
     pub(super) fn compare_statuses(&self) {
         for asked in self.nodes.keys() {
-            let wrong = match self.clients.status(STATUSES - u64::from(asked.0)) {
-                Some(status) => self.wrong_cell(status).or_else(|| self.wrong_node(status)),
-                None => Some("it cannot say how the cluster is".to_owned()),
+            let wrong = match self.clients.answer(STATUSES - u64::from(asked.0)) {
+                Some(Ok(Response::Status(status))) => self.wrong_cell(status).or_else(|| self.wrong_node(status)),
+                _ => Some("it cannot say how the cluster is".to_owned()),
             };
             if let Some(wrong) = wrong {
                 self.watch.violated(Violation::new("L1", format!("all is at rest, and {asked} says that {wrong}")));
