@@ -30,8 +30,8 @@ const NAMES: u64 = 7_000_000;
 const BEAT_MS: u64 = 500;
 /// In virtual microseconds: by then they are.
 const BEATEN_US: u64 = 2_000_000;
-/// In virtual microseconds: by then a stage is over, a bet delay of a second included.
-pub(super) const STAGE_US: u64 = 10_000_000;
+/// In virtual microseconds: by then a stage is over, a bet delay of a second included; nothing is in its way.
+pub(super) const STAGE_US: u64 = 3_000_000;
 
 const DEPOSIT: Minor = Minor(10_000);
 const STAKE: Minor = Minor(500);
@@ -252,7 +252,9 @@ impl Run {
     fn hire(&mut self) {
         self.work.before = Some(self.seen());
         let cells = self.config.cells;
-        let some: Vec<_> = cells.all().step_by(usize::from(cells.count()).div_ceil(CELLS)).collect();
+        let every = usize::from(cells.count()).div_ceil(CELLS);
+        let first = self.setup.choices as usize % every;
+        let some: Vec<_> = cells.all().skip(first).step_by(every).collect();
         let named = |kind, cell| (NAMES..).find(|name| cells.cell_of(kind, *name) == cell).expect("numbers abound");
         self.work.events = some.iter().map(|cell| EventId(named(kind::EVENT, *cell))).collect();
         self.work.accounts = some.iter().map(|cell| AccountId(named(kind::ACCOUNT, *cell))).collect();
